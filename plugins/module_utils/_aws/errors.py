@@ -1,0 +1,105 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""botocore's exceptions as the collection's own, in one place: the service's words, and what to do about them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import typing as t
+
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import ConnectionRefused, GpuopsError, ServiceError, WaitFailed
+
+with contextlib.suppress(ImportError):  # run_module says that botocore is missing before any call gets here
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        NoCredentialsError,
+        NoRegionError,
+        PartialCredentialsError,
+        ProfileNotFound,
+        TokenRetrievalError,
+        WaiterError,
+    )
+
+P = t.ParamSpec("P")
+R = t.TypeVar("R")
+
+_CREDENTIALS_HINT = "Check the credentials that this task uses: the options access_key, secret_key, session_token or profile, else the AWS_* environment variables."
+_REFUSED_CREDENTIALS = {
+    "AuthFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedAccess"}
+_HINTS = {
+    "InsufficientInstanceCapacity": "Add zones or instance types to the pool, or try again later.",
+    "VcpuLimitExceeded": "Ask for a higher vCPU quota in Service Quotas.",
+    "ResourceLimitExceededException": "Ask for a higher limit in Service Quotas, or delete what is no longer needed.",
+    "ResourceInUseException": "Something else changes this resource, or still uses it; run again when that is done.",
+    "DependencyViolation": "Something that is not ours still uses this resource; remove it, then run again.",
+    "UnsupportedAvailabilityZoneException": "Leave this zone out of the cluster's subnets.",
+    "AddressLimitExceeded": "Ask for more Elastic IP addresses in Service Quotas, or use nat: single or none.",
+    "VpcLimitExceeded": "Ask for more VPCs in Service Quotas, or delete one that is no longer needed.",
+}
+
+
+def hint_for(code: str, action: str) -> str:
+    """What to do about an error code of a service; empty where the service's own words have to do."""
+    if code in _REFUSED_CREDENTIALS:
+        return _CREDENTIALS_HINT
+    if code in _DENIED or code.endswith("AccessDenied"):
+        return f"The calling identity needs the IAM permission {action}."
+    return _HINTS.get(code, "")
+
+
+def from_client_error(error: ClientError, action: str) -> ServiceError:
+    """The service's refusal, with its code and message."""
+    details = error.response.get("Error", {})
+    code = str(details.get("Code", "Unknown"))
+    return ServiceError(action, code, str(details.get("Message", error)), hint=hint_for(code, action))
+
+
+def from_botocore_error(error: BotoCoreError, action: str) -> GpuopsError:
+    """What stopped a call before the service could answer it."""
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError, TokenRetrievalError, ProfileNotFound)):
+        return ConnectionRefused(f"{action}: no usable AWS credentials: {str(error).rstrip('.')}.", hint=_CREDENTIALS_HINT)
+    if isinstance(error, NoRegionError):
+        return ConnectionRefused(f"{action}: no AWS region is set.", hint="Set the option region (in inventories: eks_cluster_region).")
+    if isinstance(error, (EndpointConnectionError, ConnectTimeoutError)):
+        return ConnectionRefused(
+            f"{action}: {str(error).rstrip('.')}.", hint="Check the network, the region's name and the option endpoint_url."
+        )
+    return ConnectionRefused(f"{action}: {str(error).rstrip('.')}.")
+
+
+def translate(action_of: t.Callable[..., str]) -> t.Callable[[t.Callable[P, R]], t.Callable[P, R]]:
+    """Decorate a function that calls AWS: its botocore exceptions become ours. ``action_of`` gets its arguments and names the call."""
+
+    def decorate(function: t.Callable[P, R]) -> t.Callable[P, R]:
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except ClientError as error:
+                raise from_client_error(error, action_of(*args, **kwargs)) from error
+            except WaiterError as error:
+                raise WaitFailed(f"{action_of(*args, **kwargs)}: {str(error).rstrip('.')}.") from error
+            except BotoCoreError as error:
+                raise from_botocore_error(error, action_of(*args, **kwargs)) from error
+
+        return wrapper
+
+    return decorate

@@ -1,0 +1,119 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""The only way to AWS: one function that makes a call, one that reads pages, one that waits."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import typing as t
+
+from ansible_collections.gpuops.eks.plugins.module_utils._aws.errors import translate
+from ansible_collections.gpuops.eks.plugins.module_utils._aws.waiters import WAITERS, Waiter
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import ServiceError, WaitFailed
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Wait
+
+with contextlib.suppress(ImportError):  # run_module says that botocore is missing before a gateway is made
+    import jmespath
+    from botocore import xform_name
+    from botocore.waiter import WaiterModel, create_waiter_with_client
+
+
+ClientFactory = t.Callable[[str], t.Any]
+Request = t.Mapping[str, t.Any]
+
+
+class Aws:
+    """AWS by actions such as ``ec2:CreateVpc``. ``client_for`` builds the client of a service; each is built once, when first needed.
+
+    ``interval`` and ``timeout`` (seconds) are for waits, ``tell`` is given what is waited for, in the service's words.
+    """
+
+    def __init__(
+        self, client_for: ClientFactory, *, interval: float = 15.0, timeout: float = 1800.0, tell: t.Callable[[str], None] = print
+    ) -> None:
+        self._client_for = client_for
+        self._clients: dict[str, t.Any] = {}
+        self._lock = threading.Lock()
+        self._interval = interval
+        self._timeout = timeout
+        self._tell = tell
+
+    def client(self, service: str) -> t.Any:
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._client_for(service)
+            return self._clients[service]
+
+    @translate(lambda self, action, request=None: action)
+    def call(self, action: str, request: Request | None = None) -> dict[str, t.Any]:
+        """The reply of one call, without ResponseMetadata; ServiceError or ConnectionRefused."""
+        service, operation = action.split(":", 1)
+        reply: dict[str, t.Any] = getattr(self.client(service), xform_name(operation))(**(request or {}))
+        reply.pop("ResponseMetadata", None)
+        return reply
+
+    def find(self, action: str, request: Request, *, missing: t.Container[str]) -> dict[str, t.Any] | None:
+        """Like ``call``, but None where the service answers with one of the codes in ``missing``."""
+        try:
+            return self.call(action, request)
+        except ServiceError as error:
+            if error.code in missing:
+                return None
+            raise
+
+    @translate(lambda self, action, key, request=None: action)
+    def pages(self, action: str, key: str, request: Request | None = None) -> list[t.Any]:
+        """All items of a paged list: ``pages("ec2:DescribeSubnets", "Subnets", {...})``."""
+        service, operation = action.split(":", 1)
+        paginator = self.client(service).get_paginator(xform_name(operation))
+        return [item for page in paginator.paginate(**(request or {})) for item in page.get(key) or ()]
+
+    def wait(self, wait: Wait) -> None:
+        """Return when the waiter's success state is reached; WaitFailed names the last state, the service's issues and the time spent."""
+        waiter = WAITERS[wait.waiter]
+        arguments = dict(wait.arguments)
+        states: list[str] = []
+        issues: list[str] = []
+
+        def observe(**request: t.Any) -> dict[str, t.Any]:
+            reply = operation(**request)
+            self._progress(waiter, arguments, reply, states)
+            issues[:] = [str(issue) for issue in (jmespath.search(waiter.issues, reply) if waiter.issues else None) or () if issue]
+            return reply
+
+        attempts = max(1, math.ceil(self._timeout / self._interval))
+        model = WaiterModel(waiter.model(wait.waiter, self._interval, attempts))
+        native = create_waiter_with_client(wait.waiter, model, self.client(waiter.service))
+        operation = native._operation_method
+        native._operation_method = observe
+        self._run_waiter(native, waiter, arguments, states, issues)
+
+    def _run_waiter(self, native: t.Any, waiter: Waiter, arguments: dict[str, t.Any], states: list[str], issues: list[str]) -> None:
+        action = f"{waiter.service}:{waiter.operation}"
+        try:
+            translate(lambda: action)(lambda: native.wait(**arguments))()
+        except WaitFailed as error:
+            seen = states[-1] if states else "nothing"
+            said = f" {' '.join(issues)}" if issues else ""
+            what = f"{action} {arguments[waiter.subject]}: last state {seen} within {self._timeout:.0f} s.{said}"
+            raise WaitFailed(what, hint="Running again resumes the wait.") from error
+
+    def _progress(self, waiter: Waiter, arguments: dict[str, t.Any], reply: dict[str, t.Any], states: list[str]) -> None:
+        state = jmespath.search(waiter.status, reply)
+        if state is not None and (not states or states[-1] != state):
+            states.append(str(state))
+            subject = arguments[waiter.subject]
+            name = ", ".join(subject) if isinstance(subject, list) else subject
+            self._tell(f"{waiter.operation} {name}: {state}")
+
+
+def identify(aws: Aws, *, cluster_name: str, region: str) -> Owner:
+    """Who owns what this module makes: the cluster's name in the caller's account and partition."""
+    caller = aws.call("sts:GetCallerIdentity")
+    return Owner(cluster_name=cluster_name, region=region, account=caller["Account"], partition=caller["Arn"].split(":")[1])

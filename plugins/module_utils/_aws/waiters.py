@@ -1,0 +1,126 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""Waiters as botocore models, plus where each reply says how things stand (for progress) and what went wrong.
+
+States and terminal states are those of the services' API references; botocore's own waiters know fewer of them.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiter:
+    """``operation`` of ``service`` is repeated until an acceptor of state success or failure matches.
+
+    ``status`` is the JMESPath of the state in a reply, ``issues`` of what the service says is wrong; ``subject`` names the parameter
+    that tells which resource it is.
+    """
+
+    service: str
+    operation: str
+    acceptors: tuple[dict[str, t.Any], ...]
+    status: str
+    issues: str = ""
+    subject: str
+
+    def model(self, name: str, interval: float, attempts: int) -> dict[str, t.Any]:
+        """The botocore waiter model (version 2)."""
+        config = {"operation": self.operation, "delay": interval, "maxAttempts": attempts, "acceptors": [dict(a) for a in self.acceptors]}
+        return {"version": 2, "waiters": {name: config}}
+
+
+def _path(expected: str, argument: str, state: str) -> dict[str, t.Any]:
+    return {"matcher": "path", "argument": argument, "expected": expected, "state": state}
+
+
+def _path_all(expected: str, argument: str, state: str) -> dict[str, t.Any]:
+    return {"matcher": "pathAll", "argument": argument, "expected": expected, "state": state}
+
+
+def _error(code: str, state: str) -> dict[str, t.Any]:
+    return {"matcher": "error", "expected": code, "state": state}
+
+
+WAITERS: dict[str, Waiter] = {
+    "cluster_active": Waiter(
+        service="eks",
+        operation="DescribeCluster",
+        acceptors=(
+            _path("ACTIVE", "cluster.status", "success"),
+            _path("FAILED", "cluster.status", "failure"),
+            _path("DELETING", "cluster.status", "failure"),
+        ),
+        status="cluster.status",
+        issues="cluster.health.issues[].message",
+        subject="name",
+    ),
+    "cluster_deleted": Waiter(
+        service="eks",
+        operation="DescribeCluster",
+        acceptors=(_error("ResourceNotFoundException", "success"), _path("FAILED", "cluster.status", "failure")),
+        status="cluster.status",
+        issues="cluster.health.issues[].message",
+        subject="name",
+    ),
+    "update_successful": Waiter(
+        service="eks",
+        operation="DescribeUpdate",
+        acceptors=(
+            _path("Successful", "update.status", "success"),
+            _path("Failed", "update.status", "failure"),
+            _path("Cancelled", "update.status", "failure"),
+        ),
+        status="update.status",
+        issues="update.errors[].errorMessage",
+        subject="name",
+    ),
+    "nodegroup_active": Waiter(
+        service="eks",
+        operation="DescribeNodegroup",
+        acceptors=(
+            _path("ACTIVE", "nodegroup.status", "success"),
+            _path("CREATE_FAILED", "nodegroup.status", "failure"),
+            _path("DEGRADED", "nodegroup.status", "failure"),
+            _path("DELETING", "nodegroup.status", "failure"),
+        ),
+        status="nodegroup.status",
+        issues="nodegroup.health.issues[].message",
+        subject="nodegroupName",
+    ),
+    "nodegroup_deleted": Waiter(
+        service="eks",
+        operation="DescribeNodegroup",
+        acceptors=(_error("ResourceNotFoundException", "success"), _path("DELETE_FAILED", "nodegroup.status", "failure")),
+        status="nodegroup.status",
+        issues="nodegroup.health.issues[].message",
+        subject="nodegroupName",
+    ),
+    "nat_gateway_available": Waiter(
+        service="ec2",
+        operation="DescribeNatGateways",
+        acceptors=(
+            _path_all("available", "NatGateways[].State", "success"),
+            {"matcher": "pathAny", "argument": "NatGateways[].State", "expected": "failed", "state": "failure"},
+            _error("NatGatewayNotFound", "retry"),
+        ),
+        status="NatGateways[0].State",
+        issues="NatGateways[].FailureMessage",
+        subject="NatGatewayIds",
+    ),
+    "nat_gateway_deleted": Waiter(
+        service="ec2",
+        operation="DescribeNatGateways",
+        acceptors=(
+            _path_all("deleted", "NatGateways[].State", "success"),
+            _error("NatGatewayNotFound", "success"),
+        ),
+        status="NatGateways[0].State",
+        subject="NatGatewayIds",
+    ),
+}

@@ -1,0 +1,49 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""Makes a plan come true, step by step, and says how far it came when it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, Interrupted
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, resolve
+
+with contextlib.suppress(ImportError):  # run_module says that botocore, which brings jmespath, is missing
+    import jmespath
+
+Perform = t.Callable[[str, dict[str, t.Any]], t.Mapping[str, t.Any]]
+Await = t.Callable[[Wait], None]
+
+
+def apply(plan: Plan, perform: Perform, await_: Await, *, bindings: t.Mapping[str, str] | None = None) -> dict[str, str]:
+    """Make each step's call, bind the ids that it returns, wait where the step says so.
+
+    Returns planned id -> real id. Interrupted carries the cause, the steps that were made and those that were not.
+    """
+    bound = dict(bindings or {})
+    for number, step in enumerate(plan.steps):
+        made = False
+        try:
+            reply = perform(step.action, resolve(step.request, bound))
+            made = True
+            bound.update(_bound(step, reply))
+            if step.wait is not None:
+                await_(Wait(waiter=step.wait.waiter, arguments=resolve(step.wait.arguments, bound)))
+        except GpuopsError as error:
+            steps = plan.to_list()
+            done = number + 1 if made else number
+            raise Interrupted(error, steps[:done], steps[done:]) from error
+    return bound
+
+
+def _bound(step: Step, reply: t.Mapping[str, t.Any]) -> dict[str, str]:
+    found = {name: jmespath.search(path, dict(reply)) for name, path in step.binds.items()}
+    for name, value in found.items():
+        if not isinstance(value, str):
+            raise GpuopsError(f"{step.action}: the reply has no {step.binds[name]} for {name}.")
+    return found

@@ -1,0 +1,152 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""params -> form -> job -> result. The only place that calls exit_json and fail_json."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.amazon.aws.plugins.module_utils.botocore import (
+    HAS_BOTO3,
+    boto3_conn,
+    get_aws_connection_info,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._argspec import ArgumentSpec
+from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws, identify
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault, GpuopsError, InvalidInput
+from ansible_collections.gpuops.eks.plugins.module_utils._model.form import form_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
+from ansible_collections.gpuops.eks.plugins.module_utils._run.apply import apply
+
+Params = t.Mapping[str, t.Any]
+Validate = t.Callable[[Params], list[Fault]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a job found and did: the plan, and the module's typed result (``{"cluster": {...}}``)."""
+
+    plan: Plan = field(default_factory=Plan)
+    result: t.Mapping[str, t.Any] = field(default_factory=dict)
+    facts: t.Mapping[str, t.Any] | None = None
+
+
+class _Module(AnsibleModule):  # type: ignore[misc]
+    """AnsibleModule that refuses bad input with every fault at once instead of the first one."""
+
+    def __init__(self, spec: ArgumentSpec, validate: Validate) -> None:
+        self._spec = spec
+        self._validate = validate
+        self._ready = False
+        super().__init__(supports_check_mode=True, **spec.module_arguments())
+        self._ready = True
+        if faults := validate(self.params):
+            self.fail(InvalidInput(faults))
+
+    def fail_json(self, msg: str, **kwargs: t.Any) -> t.NoReturn:
+        if not self._ready and hasattr(self, "validation_result"):
+            faults = form_faults(self._spec.options, self.params) + self._validate(self.params)
+            if faults:
+                self._ready = True
+                self.fail(InvalidInput(list({fault.path: fault for fault in reversed(faults)}.values())[::-1]))
+        super().fail_json(msg=msg, **kwargs)
+
+    def fail(self, error: GpuopsError, **kwargs: t.Any) -> t.NoReturn:
+        """End with the error's own words; its causes only reach the log at high verbosity."""
+        super().fail_json(msg=str(error), exception=error if self._verbosity >= 3 else None, **error.result(), **kwargs)
+
+
+class Run:
+    """One module run: its parameters, and the services that it may talk to."""
+
+    def __init__(self, module: _Module) -> None:
+        self._module = module
+        self._aws: Aws | None = None
+        self.params: Params = module.params
+        self.check_mode: bool = module.check_mode
+        self.progress: list[str] = []
+
+    def tell(self, line: str) -> None:
+        """Add a line of progress, in the words of the service."""
+        self.progress.append(line)
+
+    def warn(self, message: str) -> None:
+        self._module.warn(message)
+
+    @property
+    def aws(self) -> Aws:
+        """The way to AWS; made when first asked for, so that bad input never builds a client."""
+        if self._aws is None:
+            self._aws = Aws(
+                self._client,
+                interval=self.params.get("wait_interval") or 15.0,
+                timeout=self.params.get("wait_timeout") or 1800.0,
+                tell=self.tell,
+            )
+        return self._aws
+
+    @property
+    def region(self) -> str:
+        region: str | None = get_aws_connection_info(self._module)[0]
+        if region is None:
+            raise GpuopsError("No AWS region is set.", hint="Set the option region (in inventories: eks_cluster_region).")
+        return region
+
+    def owner(self, cluster_name: str) -> Owner:
+        """The mark of what this run makes; one read (sts:GetCallerIdentity)."""
+        return identify(self.aws, cluster_name=cluster_name, region=self.region)
+
+    def apply(self, plan: Plan, *, bindings: t.Mapping[str, str] | None = None) -> dict[str, str]:
+        """Make the plan's calls, unless in check mode. Returns planned id -> real id."""
+        if self.check_mode:
+            return {}
+        return apply(plan, self.aws.call, self._wait, bindings=bindings)
+
+    def _wait(self, wait: t.Any) -> None:
+        if self.params.get("wait", True):
+            self.aws.wait(wait)
+
+    def _client(self, service: str) -> t.Any:
+        region, endpoint, connection = get_aws_connection_info(self._module)
+        return boto3_conn(self._module, conn_type="client", resource=service, region=region, endpoint=endpoint, **connection)
+
+
+Job = t.Callable[[Run], Outcome]
+
+
+def _no_faults(params: Params) -> list[Fault]:
+    return []
+
+
+def run_module(spec: ArgumentSpec, job: Job, *, validate: Validate = _no_faults) -> None:
+    """Validate the form (before any client exists), run the job, report its outcome or its error."""
+    module = _Module(spec, validate)
+    if not HAS_BOTO3:
+        module.fail(GpuopsError(missing_required_lib("boto3 and botocore")))
+    run = Run(module)
+    try:
+        outcome = job(run)
+    except GpuopsError as error:
+        module.fail(error, progress=run.progress)
+    for warning in outcome.plan.warnings:
+        module.warn(warning)
+    module.exit_json(**_result(run, outcome))
+
+
+def _result(run: Run, outcome: Outcome) -> dict[str, t.Any]:
+    if outcome.facts is not None:
+        return {"changed": False, "ansible_facts": dict(outcome.facts)}
+    plan = outcome.plan
+    return {
+        "changed": bool(plan.steps),
+        "diff": {"before": dict(plan.before), "after": dict(plan.after)},
+        "plan": plan.to_list(),
+        "progress": run.progress,
+        **outcome.result,
+    }

@@ -1,0 +1,53 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steps are made in order, ids are bound, and an interruption says how far it came."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Interrupted, ServiceError
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait
+from ansible_collections.gpuops.eks.plugins.module_utils._run.apply import apply
+
+VPC = Step(action="ec2:CreateVpc", target="planned:vpc/x", effect="create", binds={"planned:vpc/x": "Vpc.VpcId"})
+SUBNET = Step(action="ec2:CreateSubnet", target="planned:subnet/x", effect="create", request={"VpcId": "planned:vpc/x"})
+PLAN = Plan(steps=(VPC, SUBNET))
+
+
+def test_ids_of_earlier_steps_reach_later_ones() -> None:
+    made: list[tuple[str, dict[str, t.Any]]] = []
+
+    def perform(action: str, request: dict[str, t.Any]) -> dict[str, t.Any]:
+        made.append((action, request))
+        return {"Vpc": {"VpcId": "vpc-1"}}
+
+    assert apply(PLAN, perform, lambda wait: None) == {"planned:vpc/x": "vpc-1"}
+    assert made == [("ec2:CreateVpc", {}), ("ec2:CreateSubnet", {"VpcId": "vpc-1"})]
+
+
+def test_waits_get_bound_ids() -> None:
+    waited: list[Wait] = []
+    step = Step(
+        action="eks:UpdateClusterConfig",
+        target="c",
+        effect="update",
+        binds={"planned:update/c": "update.id"},
+        wait=Wait(waiter="update_successful", arguments={"name": "c", "updateId": "planned:update/c"}),
+    )
+    apply(Plan(steps=(step,)), lambda action, request: {"update": {"id": "u-1"}}, waited.append)
+    assert waited == [Wait(waiter="update_successful", arguments={"name": "c", "updateId": "u-1"})]
+
+
+def test_a_refusal_half_way_names_what_was_made_and_what_was_not() -> None:
+    def perform(action: str, request: dict[str, t.Any]) -> dict[str, t.Any]:
+        if action == "ec2:CreateSubnet":
+            raise ServiceError(action, "SubnetLimitExceeded", "no more")
+        return {"Vpc": {"VpcId": "vpc-1"}}
+
+    with pytest.raises(Interrupted, match="1 of 2 steps were made; running again") as caught:
+        apply(PLAN, perform, lambda wait: None)
+    assert caught.value.result()["error"] == {"action": "ec2:CreateSubnet", "code": "SubnetLimitExceeded"}
+    assert caught.value.result()["steps_done"] == 1
