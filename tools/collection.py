@@ -24,9 +24,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cache import ROOT, project_cache
+from surroundings import BIN
 
 DEPENDENCIES = ("amazon.aws", "kubernetes.core")
-BIN = Path(sys.executable).parent
 
 # ansible-test fetches pip's bootstrap script from a host of its own; every interpreter brings a pip that can do the same.
 PIP_BOOTSTRAP = '''"""Put pip into a bare virtual environment: first the interpreter's own, which then installs what the arguments ask for."""
