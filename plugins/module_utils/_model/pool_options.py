@@ -1,0 +1,313 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""The options of a pool, written once: argument spec, documentation and inventory schema are made from this table. Pure.
+
+Nothing here has a ``default``: AnsibleModule would fill it in, and what a user did not set must not be managed on a pool that exists.
+The defaults that a new pool gets are in _model/pool.py and named in the descriptions.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import SHARING_OPTIONS
+
+OptionTable = dict[str, dict[str, t.Any]]
+
+PROVISIONERS = ("managed_node_group", "karpenter", "auto_scaling_group", "auto_mode")
+CAPACITY_TYPES = ("on_demand", "spot", "reserved", "capacity_block")
+_NOT_YET = "Not in this release: refused when set."
+
+
+def _range(what: str) -> dict[str, t.Any]:
+    options = {
+        "min": {"description": f"Smallest {what}.", "type": "int"},
+        "max": {"description": f"Largest {what}.", "type": "int"},
+    }
+    return {"description": f"Limits of the {what}.", "type": "dict", "options": options}
+
+
+def _texts(description: str | list[str], **more: t.Any) -> dict[str, t.Any]:
+    return {"description": description, "type": "list", "elements": "str", **more}
+
+
+def _taints(description: str | list[str]) -> dict[str, t.Any]:
+    options = {
+        "key": {"description": "Key of the taint.", "type": "str", "required": True, "no_log": False},
+        "value": {"description": "Value of the taint; none when left out.", "type": "str"},
+        "effect": {
+            "description": "What happens to pods that do not tolerate it, in Kubernetes spelling.",
+            "type": "str",
+            "choices": ["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            "required": True,
+        },
+    }
+    return {"description": description, "type": "list", "elements": "dict", "options": options}
+
+
+_SHARING_DESCRIPTIONS: dict[str, str | list[str]] = {
+    "strategy": "How pods share a GPU. V(none), also the default, gives whole GPUs.",
+    "replicas": "Shares per GPU, at least 2. Required with any strategy but V(none).",
+    "backend": [
+        "What carries the sharing out. V(auto), also the default, means the device plugin.",
+        "V(bottlerocket) and V(gpu_operator) are not in this release: refused when set.",
+    ],
+    "rename": "Whether shares are advertised as C(nvidia.com/gpu.shared) instead of C(nvidia.com/gpu). False when left out.",
+    "fail_requests_greater_than_one": [
+        "Whether a pod that asks for more than one share is refused. True when left out.",
+        "More shares do not give a pod more of the GPU, so that asking for two is mostly a mistake.",
+    ],
+}
+
+
+def _sharing() -> OptionTable:
+    return {
+        name: {"description": _SHARING_DESCRIPTIONS[name], **{key: value for key, value in option.items() if key != "default"}}
+        for name, option in SHARING_OPTIONS.items()
+    }
+
+
+_GPU: OptionTable = {
+    "models": _texts("Names of GPU models as EC2 has them, in lower case with dashes (V(a10g), V(l4), V(rtx-pro-server-6000))."),
+    "count": {"description": "Numbers of GPUs that an instance may have.", "type": "list", "elements": "int"},
+    "memory_gib": _range("memory of one GPU in GiB, as EC2 reports it (22 for an A10G)"),
+}
+
+_INSTANCES: OptionTable = {
+    "types": _texts("Instance types by name. Each has to satisfy the other parts of O({prefix}instances)."),
+    "categories": _texts("Letters that instance families begin with (V(g), V(p))."),
+    "families": _texts("Instance families (V(g5), V(g6))."),
+    "sizes": _texts("Instance sizes (V(2xlarge))."),
+    "generations": _range("generation of the instance family (5 for g5)"),
+    "architectures": _texts(
+        "Processor architectures; a pool of node groups has exactly one. V(amd64) when left out.", choices=["amd64", "arm64"]
+    ),
+    "hypervisors": _texts("Hypervisors.", choices=["nitro", "xen"]),
+    "cpus": {
+        "description": "Limits of the number of vCPUs.",
+        "type": "dict",
+        "options": {
+            "min": {"description": "Smallest number of vCPUs.", "type": "int"},
+            "max": {"description": "Largest number of vCPUs.", "type": "int"},
+            "values": {"description": "Numbers of vCPUs that an instance may have.", "type": "list", "elements": "int"},
+        },
+    },
+    "memory_gib": _range("memory of the instance in GiB"),
+    "gpu": {"description": "GPUs of the instance.", "type": "dict", "options": _GPU},
+}
+
+_CAPACITY: OptionTable = {
+    "types": _texts(
+        [
+            "How instances are bought. V(on_demand) when left out; with several, each gets node groups of its own.",
+            "V(reserved) and V(capacity_block) are not in this release.",
+        ],
+        choices=list(CAPACITY_TYPES),
+    ),
+    "on_demand_base": {"description": "Only Auto Scaling groups can mix; refused on managed node groups.", "type": "int"},
+    "on_demand_percentage": {"description": "Only Auto Scaling groups can mix; refused on managed node groups.", "type": "int"},
+    "reservations": _texts(f"Ids of capacity reservations. {_NOT_YET}"),
+}
+
+_SCALING: OptionTable = {
+    "min": {"description": "Smallest number of nodes. 0 for a new pool.", "type": "int"},
+    "max": {"description": "Largest number of nodes. 10 for a new pool.", "type": "int"},
+    "desired": {
+        "description": [
+            "Number of nodes to ask for. Of a new pool the same as O({prefix}scaling.min).",
+            "Leave it out where an autoscaler decides; it is then only touched to stay within new limits.",
+        ],
+        "type": "int",
+    },
+    "scope": {
+        "description": [
+            "Whether the numbers are those of the pool (V(pool), also the default) or of each zone (V(zone)).",
+            "Numbers of the pool are shared out over its node groups in order of the zones, the remainder to the first.",
+        ],
+        "type": "str",
+        "choices": ["pool", "zone"],
+    },
+}
+
+_LIMITS: OptionTable = {
+    "gpus": {
+        "description": "Largest number of physical GPUs; the node groups' maxima are lowered, last first, until they fit.",
+        "type": "int",
+    },
+    "cpus": {"description": "Only Karpenter has such a limit; refused on managed node groups.", "type": "int"},
+    "memory_gib": {"description": "Only Karpenter has such a limit; refused on managed node groups.", "type": "int"},
+}
+
+_AMI: OptionTable = {
+    "family": {"description": "Family of the AMI. V(al2023) when left out.", "type": "str", "choices": ["al2023", "bottlerocket"]},
+    "release": {"description": f"Release of the AMI. {_NOT_YET} A new group gets the newest and keeps it.", "type": "str"},
+    "id": {"description": f"Id of an AMI of your own. {_NOT_YET}", "type": "str"},
+    "name": {"description": f"Name of an AMI of your own. {_NOT_YET}", "type": "str"},
+    "owner": {"description": f"Owner of the AMI that O({{prefix}}ami.name) names. {_NOT_YET}", "type": "str"},
+    "ssm_parameter": {"description": f"SSM parameter that holds an AMI's id. {_NOT_YET}", "type": "str"},
+}
+
+_DISK: OptionTable = {
+    "size_gib": {"description": "Size of the data volume in GiB. 200 for a new pool: CUDA images are large.", "type": "int"},
+    "type": {"description": "Type of the volume. V(gp3) for a new pool.", "type": "str", "choices": ["gp3", "gp2", "io1", "io2"]},
+    "throughput": {"description": "Throughput in MiB/s, gp3 only. 600 for a new pool.", "type": "int"},
+    "iops": {"description": "I/O operations per second. What the volume type gives when left out.", "type": "int"},
+    "kms_key": {
+        "description": "Id, alias or ARN of the KMS key. Volumes are always encrypted; without it by the account's default key.",
+        "type": "str",
+        "no_log": False,
+    },
+    "instance_store": {
+        "description": [
+            "What to do with the instance's own disks. V(raid0), also the default, gives them to containers and their images.",
+            "Amazon Linux only; Bottlerocket leaves them alone in this release.",
+        ],
+        "type": "str",
+        "choices": ["raid0", "none"],
+    },
+}
+
+_NETWORK: OptionTable = {
+    "subnets": _texts("Ids of the subnets to use instead of those of O(subnets)."),
+    "security_groups": _texts(f"Ids of security groups. {_NOT_YET} Nodes have the cluster's security group."),
+    "efa": {"description": f"Whether to add Elastic Fabric Adapters. {_NOT_YET}", "type": "bool"},
+    "placement_group": {"description": f"Name of a cluster placement group. {_NOT_YET}", "type": "str"},
+}
+
+_IAM: OptionTable = {
+    "node_role": {"description": "Name or ARN of the nodes' role. O(node_role_arn) when left out.", "type": "str"},
+    "instance_profile": {"description": "Managed node groups take a role only: refused.", "type": "str"},
+    "policies": _texts(f"ARNs of policies for the role. {_NOT_YET}"),
+}
+
+_UPDATE: OptionTable = {
+    "max_unavailable": {"description": "How many nodes an update may take at once. 1 for a new pool.", "type": "int"},
+    "strategy": {
+        "description": "V(minimal) ends a node before it makes the next, for scarce GPUs. V(default) for a new pool.",
+        "type": "str",
+        "choices": ["default", "minimal"],
+    },
+}
+
+_DISRUPTION: OptionTable = {
+    "consolidation": {"description": "Only Karpenter consolidates by a policy; refused on managed node groups.", "type": "str"},
+    "consolidate_after": {"description": f"How long a node is idle before it goes. {_NOT_YET}", "type": "str"},
+    "budgets": {
+        "description": "Only Karpenter has disruption budgets; refused on managed node groups.",
+        "type": "list",
+        "elements": "dict",
+    },
+    "expire_after": {"description": "Only Karpenter expires nodes; refused on managed node groups.", "type": "str"},
+}
+
+_OVERRIDES: OptionTable = {
+    name: {"description": f"Fields to merge into {what}. {_NOT_YET}", "type": "dict"}
+    for name, what in (
+        ("node_pool", "Karpenter's NodePool"),
+        ("node_class", "Karpenter's EC2NodeClass"),
+        ("launch_template", "the launch template's data"),
+        ("node_group", "the node group"),
+        ("auto_scaling_group", "the Auto Scaling group"),
+    )
+}
+
+POOL_OPTIONS: OptionTable = {
+    "name": {"description": "Name of the pool, a DNS label. Unique in the cluster.", "type": "str", "required": True},
+    "accelerator": {
+        "description": "V(nvidia), also the default, for GPU pools; V(none) for general pools.",
+        "type": "str",
+        "choices": ["nvidia", "none"],
+    },
+    "provisioner": {
+        "description": [
+            "What makes the nodes. Required with O(state=present).",
+            "This release has V(managed_node_group); the others are refused by name. V(auto_mode) is reserved: EKS Auto Mode has no "
+            "device plugin of the user's, so that it cannot share GPUs.",
+        ],
+        "type": "str",
+        "choices": list(PROVISIONERS),
+    },
+    "instances": {
+        "description": [
+            "Which instance types the pool may have; a part that is left out does not constrain. Types or families are required.",
+            "They are resolved to at most 20 types per node group, those with the fewest vCPUs and the least memory first. A group that "
+            "exists keeps its list as long as each type still matches.",
+        ],
+        "type": "dict",
+        "options": _INSTANCES,
+    },
+    "capacity": {"description": "How capacity is bought.", "type": "dict", "options": _CAPACITY},
+    "zones": _texts(
+        "Names or ids of the availability zones, in order of preference. All zones of the subnets that offer the types when left out."
+    ),
+    "scaling": {"description": "How many nodes.", "type": "dict", "options": _SCALING},
+    "limits": {"description": "What the pool may grow to besides the number of nodes.", "type": "dict", "options": _LIMITS},
+    "priority": {"description": f"From 1 to 100, higher first: the order of pools for an autoscaler. {_NOT_YET}", "type": "int"},
+    "ami": {"description": "The nodes' image.", "type": "dict", "options": _AMI},
+    "disk": {"description": "The nodes' disks.", "type": "dict", "options": _DISK},
+    "labels": {
+        "description": [
+            "Labels of the nodes besides those of the collection. When set it is the whole set: others are removed.",
+            "Keys of C(kubernetes.io), C(k8s.io) and C(eks.amazonaws.com) are refused by EKS, those that follow from other options here.",
+        ],
+        "type": "dict",
+    },
+    "taints": _taints(
+        [
+            "Taints of the nodes. When set it is the whole set: others are removed.",
+            "C(nvidia.com/gpu=true:NoSchedule) for a new pool with O({prefix}accelerator=nvidia), none for a general pool.",
+        ]
+    ),
+    "startup_taints": _taints(f"Taints that are gone once a node is ready. {_NOT_YET}"),
+    "mig": {"description": f"Multi-Instance GPU. {_NOT_YET}", "type": "dict"},
+    "sharing": {"description": "How pods share each GPU of the pool.", "type": "dict", "options": _sharing()},
+    "network": {"description": "Where nodes are attached.", "type": "dict", "options": _NETWORK},
+    "iam": {"description": "What nodes may do in AWS.", "type": "dict", "options": _IAM},
+    "update": {"description": "How nodes are replaced by an update.", "type": "dict", "options": _UPDATE},
+    "warm_pool": {"description": f"Instances kept prepared. {_NOT_YET}", "type": "dict"},
+    "disruption": {"description": "When nodes may be replaced or removed.", "type": "dict", "options": _DISRUPTION},
+    "repair": {
+        "description": "Repair of unhealthy nodes.",
+        "type": "dict",
+        "options": {"enabled": {"description": "Whether EKS repairs nodes. True for a new pool.", "type": "bool"}},
+    },
+    "tags": {
+        "description": "Tags of the node groups, their instances, volumes and network interfaces, and the launch templates.",
+        "type": "dict",
+    },
+    "user_data": {"description": f"More parts of user data. {_NOT_YET}", "type": "list", "elements": "raw"},
+    "adopt": {"description": f"Whether to manage node groups that somebody else made. {_NOT_YET}", "type": "bool"},
+    "overrides": {"description": f"Fields of the service to merge last. {_NOT_YET}", "type": "dict", "options": _OVERRIDES},
+}
+
+
+def argument_options(table: t.Mapping[str, t.Mapping[str, t.Any]] = POOL_OPTIONS, *, flat: bool = False) -> OptionTable:
+    """The options as AnsibleModule takes them, without descriptions; with ``flat`` nothing on the top level is required."""
+    return {name: _argument(option, flat=flat) for name, option in table.items()}
+
+
+def _argument(option: t.Mapping[str, t.Any], *, flat: bool) -> dict[str, t.Any]:
+    skipped = {"description", "required"} if flat else {"description"}
+    argument = {key: value for key, value in option.items() if key not in skipped}
+    if "options" in argument:
+        argument["options"] = argument_options(argument["options"])
+    return argument
+
+
+def documented_options(*, prefix: str = "", flat: bool = False) -> OptionTable:
+    """The options as module documentation has them: suboptions, no no_log, references to other options below ``prefix``."""
+    return {name: _documented(option, prefix, flat=flat) for name, option in POOL_OPTIONS.items()}
+
+
+def _documented(option: t.Mapping[str, t.Any], prefix: str, *, flat: bool) -> dict[str, t.Any]:
+    text = option["description"]
+    lines = [text] if isinstance(text, str) else text
+    skipped = {"description", "no_log", "options", *(("required",) if flat else ())}
+    documented: dict[str, t.Any] = {"description": [line.replace("{prefix}", prefix) for line in lines]}
+    documented.update({key: value for key, value in option.items() if key not in skipped})
+    if "options" in option:
+        documented["suboptions"] = {name: _documented(below, prefix, flat=False) for name, below in option["options"].items()}
+    return documented
