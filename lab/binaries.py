@@ -288,5 +288,3 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             say(f"waited {time.monotonic() - begin:.0f} s for it")
         yield
-
-

@@ -17,6 +17,7 @@ from lab.binaries import ControlPlaneBinaries
 from lab.contracts import ClusterRef, ControlPlaneFailed, Endpoint
 from lab.kubernetes import access, pki
 from lab.kubernetes.client import Access, Json, Kube
+from lab.state import State
 from lab.supervisor import HOST, Child, ProcessEnded, Supervisor, free_ports, wait_until
 
 BOOT_ATTEMPTS = 3  # a port found free may be taken before the program binds it
@@ -24,6 +25,8 @@ BOOT_SECONDS = 120.0
 STOP_SECONDS = 3.0  # its data is deleted next: nothing is lost by not waiting for long-lived watches
 SERVICE_RANGE = "10.100.0.0/16"
 _log = logging.getLogger(__name__)
+
+Binaries = Callable[[], ControlPlaneBinaries]
 
 #: Every write of everybody; reads of people. RequestReceived would double each line, and readiness probes say nothing.
 AUDIT_POLICY = {
@@ -45,9 +48,11 @@ AUDIT_POLICY = {
 class ControlPlane:
     """One cluster's processes and files. ``boot`` runs in a thread of its own; the other methods may be called from any."""
 
-    def __init__(self, cluster: ClusterRef, directory: Path, supervisor: Supervisor, binaries: ControlPlaneBinaries, webhook: str) -> None:
-        self.cluster, self.directory = cluster, directory
-        self._supervisor, self._binaries, self._webhook = supervisor, binaries, webhook
+    def __init__(self, cluster: ClusterRef, state: State, supervisor: Supervisor, binaries: Binaries, webhook: str) -> None:
+        self.cluster = cluster
+        self.directory = state.cluster(cluster)
+        self.audit_log = state.audit_log(cluster)
+        self._supervisor, self._find_binaries, self._webhook = supervisor, binaries, webhook
         self._children: list[Child] = []
         self._lock = threading.Lock()
         self._stopped = False
@@ -86,7 +91,7 @@ class ControlPlane:
         return self._endpoint
 
     def stop(self) -> None:
-        """End the processes and remove the data."""
+        """End the processes and remove the data. The audit log stays until the lab goes: tests read it after a teardown."""
         self._stopped = True
         self._stop_children()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -98,9 +103,11 @@ class ControlPlane:
         return Kube(Access(url, certificates / "ca.crt", certificates / f"{client}.crt", certificates / f"{client}.key"))
 
     def _boot(self) -> None:
+        self._binaries = self._find_binaries()
         begin = time.monotonic()
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
+        self.audit_log.parent.mkdir(parents=True, exist_ok=True)
         client, peer, api, manager, scheduler, kwok = free_ports(6)
         url = f"https://{HOST}:{api}"
         self._etcd(client, peer)
@@ -185,7 +192,7 @@ class ControlPlane:
             "--authentication-token-webhook-version=v1",
             "--authentication-token-webhook-cache-ttl=2s",
             "--audit-policy-file=audit-policy.yaml",
-            "--audit-log-path=audit.log",
+            f"--audit-log-path={self.audit_log}",
         ]
         self._start("kube-apiserver", self._binaries.kube_apiserver, arguments)
 
@@ -268,14 +275,14 @@ class LocalControlPlanes:
 
     def __init__(
         self,
-        directory: Path,
+        state: State,
         supervisor: Supervisor,
-        binaries: Callable[[], ControlPlaneBinaries],
+        binaries: Binaries,
         webhook: Callable[[ClusterRef], str],
         ready: Callable[[ControlPlane], None] = lambda _: None,
         gone: Callable[[ControlPlane], None] = lambda _: None,
     ) -> None:
-        self._directory, self._supervisor, self._binaries, self._webhook = directory, supervisor, binaries, webhook
+        self._state, self._supervisor, self._binaries, self._webhook = state, supervisor, binaries, webhook
         self._ready, self._gone = ready, gone
         self._lock = threading.Lock()
         self._planes: dict[str, ControlPlane] = {}
@@ -285,8 +292,7 @@ class LocalControlPlanes:
         with self._lock:
             if cluster.arn in self._planes:
                 return
-            directory = self._directory / f"{cluster.account}-{cluster.region}-{cluster.name}"
-            plane = ControlPlane(cluster, directory, self._supervisor, self._binaries(), self._webhook(cluster))
+            plane = ControlPlane(cluster, self._state, self._supervisor, self._binaries, self._webhook(cluster))
             self._planes[cluster.arn] = plane
         threading.Thread(target=plane.boot, args=(self._ready,), name=f"boot {cluster.name}", daemon=True).start()
 

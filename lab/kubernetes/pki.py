@@ -97,9 +97,7 @@ def _authority() -> _Authority:
     return _Authority(key, certificate)
 
 
-def _issue(
-    directory: Path, file: str, subject: x509.Name, authority: _Authority, names: x509.SubjectAlternativeName | None = None
-) -> None:
+def _issue(directory: Path, file: str, subject: x509.Name, authority: _Authority, names: x509.SubjectAlternativeName | None = None) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
         _builder(subject, authority.certificate.subject, key)

@@ -1,0 +1,50 @@
+"""The loops of all clusters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.clock import Clock
+from lab.kubernetes.client import Mirror
+from lab.kubernetes.controlplane import ControlPlane
+from lab.nodes.deviceplugin import DevicePlugins, relevant
+from lab.nodes.loop import Loop
+from lab.nodes.registrar import Clients, Registrar
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    mirrors: tuple[Mirror, ...]
+    loops: tuple[Loop, ...]
+
+
+class NodeLoops:
+    """Starts a cluster's loops when its control plane is ready and stops them before it goes."""
+
+    def __init__(self, clients: Callable[[], Clients], clock: Clock) -> None:
+        self._clients, self._clock = clients, clock
+        self._lock = threading.Lock()
+        self._running: dict[str, _Running] = {}
+
+    def start(self, plane: ControlPlane) -> None:
+        kube, wake, name = plane.kube(), threading.Event(), plane.cluster.name
+        nodes = Mirror(kube, "/api/v1/nodes", wake)
+        pods = Mirror(kube, "/api/v1/pods", wake, relevant)
+        registrar = Registrar(plane.cluster, kube, nodes.objects, self._clients(), self._clock)
+        plugins = DevicePlugins(name, kube, pods.objects, nodes.objects, wake)
+        running = _Running((nodes, pods), (registrar, plugins))
+        with self._lock:
+            self._running[plane.cluster.arn] = running
+        for thread in (*running.mirrors, *running.loops):
+            thread.start()
+
+    def stop(self, plane: ControlPlane) -> None:
+        with self._lock:
+            running = self._running.pop(plane.cluster.arn, None)
+        if running is not None:
+            for loop in running.loops:
+                loop.stop()
+            for mirror in running.mirrors:
+                mirror.stop()

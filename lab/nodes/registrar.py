@@ -1,0 +1,167 @@
+"""Every instance that belongs to a cluster becomes a node after a while, and its node leaves with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import typing as t
+from collections.abc import Callable
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+from lab.clock import Clock
+from lab.contracts import ClusterRef
+from lab.kubernetes.client import ApiError, Json, Kube
+from lab.nodes import node as nodes
+from lab.nodes.loop import Loop
+
+USER_AGENT = "gpuops-lab-internal"  # the request log leaves such calls out
+BOOT_SECONDS = 45.0  # simulated, from the first sight of a running instance to its registration
+PRESENT_STATES = ("pending", "running", "stopping", "stopped")
+_log = logging.getLogger(__name__)
+
+
+class Clients:
+    """boto3 clients against the simulated AWS, made once for each service and region."""
+
+    def __init__(self, endpoint: str, access_key_id: str, secret_access_key: str) -> None:
+        self._session: t.Any = boto3.session.Session(access_key_id, secret_access_key)
+        self._endpoint = endpoint
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, str], t.Any] = {}
+
+    def get(self, service: str, region: str) -> t.Any:
+        with self._lock:
+            if (service, region) not in self._clients:
+                config = botocore.config.Config(user_agent_extra=USER_AGENT, retries={"mode": "standard", "max_attempts": 2})
+                self._clients[service, region] = self._session.client(
+                    service, region_name=region, endpoint_url=self._endpoint, config=config
+                )
+            return self._clients[service, region]
+
+
+class Registrar(Loop):
+    """One cluster's nodes. Instances of node groups, Auto Scaling groups and Karpenter are treated alike; EC2 knows them all."""
+
+    def __init__(self, cluster: ClusterRef, kube: Kube, current: Callable[[], list[Json]], clients: Clients, clock: Clock) -> None:
+        super().__init__(f"registrar {cluster.name}", every=1.0)
+        self._cluster, self._kube, self._nodes, self._clients, self._clock = cluster, kube, current, clients, clock
+        self._types: dict[str, Json] = {}
+        self._images: dict[str, str] = {}
+        self._zone_ids: dict[str, str] = {}
+        self._first_seen: dict[str, float] = {}
+
+    def step(self) -> None:
+        instances = self._instances()
+        known = {n["spec"].get("providerID", "").rpartition("/")[2]: n for n in self._nodes()}
+        groups: dict[str, Json | None] = {}
+        for instance_id, raw in instances.items():
+            if instance_id in known:
+                self._keep(known[instance_id], raw, groups)
+            elif raw["State"]["Name"] == "running" and self._booted(instance_id):
+                self._register(raw, groups)
+        for instance_id, node in known.items():
+            if instance_id.startswith("i-") and instance_id not in instances:
+                self._kube.delete(f"/api/v1/nodes/{node['metadata']['name']}")
+                _log.info("%s: node %s left with %s", self._cluster.name, node["metadata"]["name"], instance_id)
+        self._first_seen = {i: s for i, s in self._first_seen.items() if i in instances}
+
+    def _booted(self, instance_id: str) -> bool:
+        now = self._clock.seconds()
+        return now - self._first_seen.setdefault(instance_id, now) >= BOOT_SECONDS
+
+    def _instances(self) -> dict[str, Json]:
+        pages = self._ec2.get_paginator("describe_instances").paginate(
+            Filters=[{"Name": "instance-state-name", "Values": list(PRESENT_STATES)}]
+        )
+        found = (i for page in pages for reservation in page["Reservations"] for i in reservation["Instances"])
+        return {i["InstanceId"]: i for i in found if self._cluster.name in nodes.belongs_to(_tags(i))}
+
+    @property
+    def _ec2(self) -> t.Any:
+        return self._clients.get("ec2", self._cluster.region)
+
+    def _register(self, raw: Json, groups: dict[str, Json | None]) -> None:
+        instance = self._instance(raw)
+        state = None
+        if instance.nodegroup is not None:
+            group = self._group(instance.nodegroup, groups)
+            if group is None:
+                return  # being deleted; its instances go too
+            instance = dataclasses.replace(instance, ami_type=group.get("amiType", ""))
+            state = nodes.group_state(group, instance)
+        node = nodes.build(instance, self._type(instance.instance_type), self._cluster.version, state)
+        try:
+            self._kube.call("POST", "/api/v1/nodes", node)
+        except ApiError as error:
+            if error.status != 409:  # an address is used again: the old node goes first
+                raise
+            return
+        _log.info("%s: node %s (%s, %s) registered", self._cluster.name, instance.name, instance.instance_type, instance.instance_id)
+
+    def _keep(self, node: Json, raw: Json, groups: dict[str, Json | None]) -> None:
+        """EKS carries label and taint changes of a managed node group to its nodes."""
+        instance = self._instance(raw)
+        group = self._group(instance.nodegroup, groups) if instance.nodegroup is not None else None
+        if group is None:
+            return
+        change = nodes.group_change(node, nodes.group_state(group, instance))
+        if change is not None:
+            self._kube.merge(f"/api/v1/nodes/{node['metadata']['name']}", change)
+            _log.info("%s: labels and taints of %s carried to %s", self._cluster.name, instance.nodegroup, instance.name)
+
+    def _group(self, name: str, groups: dict[str, Json | None]) -> Json | None:
+        """eks:DescribeNodegroup once for each step; None when the group is not there."""
+        if name not in groups:
+            eks = self._clients.get("eks", self._cluster.region)
+            try:
+                groups[name] = eks.describe_nodegroup(clusterName=self._cluster.name, nodegroupName=name)["nodegroup"]
+            except botocore.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                    raise
+                groups[name] = None
+        return groups[name]
+
+    def _instance(self, raw: Json) -> nodes.Instance:
+        zone = raw["Placement"]["AvailabilityZone"]
+        return nodes.Instance(
+            instance_id=raw["InstanceId"],
+            name=raw["PrivateDnsName"],
+            private_ip=raw["PrivateIpAddress"],
+            instance_type=raw["InstanceType"],
+            zone=zone,
+            zone_id=self._zone_id(zone),
+            image_id=raw["ImageId"],
+            image_name=self._image(raw["ImageId"]),
+            tags=_tags(raw),
+        )
+
+    def _zone_id(self, zone: str) -> str:
+        if not self._zone_ids:
+            found = self._ec2.describe_availability_zones()["AvailabilityZones"]
+            self._zone_ids = {z["ZoneName"]: z["ZoneId"] for z in found}
+        return self._zone_ids[zone]
+
+    def _type(self, name: str) -> Json:
+        if name not in self._types:
+            self._types[name] = self._ec2.describe_instance_types(InstanceTypes=[name])["InstanceTypes"][0]
+        return self._types[name]
+
+    def _image(self, image_id: str) -> str:
+        """The image's name, empty when the account cannot see the image (any more)."""
+        if image_id not in self._images:
+            try:
+                found = self._ec2.describe_images(ImageIds=[image_id])["Images"]
+            except botocore.exceptions.ClientError as error:
+                if not error.response["Error"]["Code"].startswith("InvalidAMIID"):
+                    raise
+                found = []
+            self._images[image_id] = found[0].get("Name", "") if found else ""
+        return self._images[image_id]
+
+
+def _tags(raw: Json) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in raw.get("Tags") or ()}
