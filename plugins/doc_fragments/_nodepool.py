@@ -16,7 +16,7 @@ _POOLS = {
     ],
     "type": "list",
     "elements": "dict",
-    "suboptions": documented_options(prefix="pools[]."),
+    "suboptions": documented_options(),
 }
 
 

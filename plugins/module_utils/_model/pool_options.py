@@ -77,7 +77,7 @@ _GPU: OptionTable = {
 }
 
 _INSTANCES: OptionTable = {
-    "types": _texts("Instance types by name. Each has to satisfy the other parts of O({prefix}instances)."),
+    "types": _texts("Instance types by name. Each has to satisfy the other parts of C(instances)."),
     "categories": _texts("Letters that instance families begin with (V(g), V(p))."),
     "families": _texts("Instance families (V(g5), V(g6))."),
     "sizes": _texts("Instance sizes (V(2xlarge))."),
@@ -117,7 +117,7 @@ _SCALING: OptionTable = {
     "max": {"description": "Largest number of nodes. 10 for a new pool.", "type": "int"},
     "desired": {
         "description": [
-            "Number of nodes to ask for. Of a new pool the same as O({prefix}scaling.min).",
+            "Number of nodes to ask for. Of a new pool the same as C(scaling.min).",
             "Leave it out where an autoscaler decides; it is then only touched to stay within new limits.",
         ],
         "type": "int",
@@ -146,7 +146,7 @@ _AMI: OptionTable = {
     "release": {"description": f"Release of the AMI. {_NOT_YET} A new group gets the newest and keeps it.", "type": "str"},
     "id": {"description": f"Id of an AMI of your own. {_NOT_YET}", "type": "str"},
     "name": {"description": f"Name of an AMI of your own. {_NOT_YET}", "type": "str"},
-    "owner": {"description": f"Owner of the AMI that O({{prefix}}ami.name) names. {_NOT_YET}", "type": "str"},
+    "owner": {"description": f"Owner of the AMI that C(ami.name) names. {_NOT_YET}", "type": "str"},
     "ssm_parameter": {"description": f"SSM parameter that holds an AMI's id. {_NOT_YET}", "type": "str"},
 }
 
@@ -171,14 +171,14 @@ _DISK: OptionTable = {
 }
 
 _NETWORK: OptionTable = {
-    "subnets": _texts("Ids of the subnets to use instead of those of O(subnets)."),
+    "subnets": _texts("Ids of the subnets to use instead of those of C(subnets)."),
     "security_groups": _texts(f"Ids of security groups. {_NOT_YET} Nodes have the cluster's security group."),
     "efa": {"description": f"Whether to add Elastic Fabric Adapters. {_NOT_YET}", "type": "bool"},
     "placement_group": {"description": f"Name of a cluster placement group. {_NOT_YET}", "type": "str"},
 }
 
 _IAM: OptionTable = {
-    "node_role": {"description": "Name or ARN of the nodes' role. O(node_role_arn) when left out.", "type": "str"},
+    "node_role": {"description": "Name or ARN of the nodes' role. C(node_role_arn) when left out.", "type": "str"},
     "instance_profile": {"description": "Managed node groups take a role only: refused.", "type": "str"},
     "policies": _texts(f"ARNs of policies for the role. {_NOT_YET}"),
 }
@@ -223,7 +223,7 @@ POOL_OPTIONS: OptionTable = {
     },
     "provisioner": {
         "description": [
-            "What makes the nodes. Required with O(state=present).",
+            "What makes the nodes. Required with C(state=present).",
             "This release has V(managed_node_group); the others are refused by name. V(auto_mode) is reserved: EKS Auto Mode has no "
             "device plugin of the user's, so that it cannot share GPUs.",
         ],
@@ -258,7 +258,7 @@ POOL_OPTIONS: OptionTable = {
     "taints": _taints(
         [
             "Taints of the nodes. When set it is the whole set: others are removed.",
-            "C(nvidia.com/gpu=true:NoSchedule) for a new pool with O({prefix}accelerator=nvidia), none for a general pool.",
+            "C(nvidia.com/gpu=true:NoSchedule) for a new pool with C(accelerator=nvidia), none for a general pool.",
         ]
     ),
     "startup_taints": _taints(f"Taints that are gone once a node is ready. {_NOT_YET}"),
@@ -297,17 +297,14 @@ def _argument(option: t.Mapping[str, t.Any], *, flat: bool) -> dict[str, t.Any]:
     return argument
 
 
-def documented_options(*, prefix: str = "", flat: bool = False) -> OptionTable:
-    """The options as module documentation has them: suboptions, no no_log, references to other options below ``prefix``."""
-    return {name: _documented(option, prefix, flat=flat) for name, option in POOL_OPTIONS.items()}
+def documented_options(*, flat: bool = False) -> OptionTable:
+    """The options as module documentation has them, with suboptions and without no_log; with ``flat`` nothing on the top level is required."""
+    return {name: _documented(option, flat=flat) for name, option in POOL_OPTIONS.items()}
 
 
-def _documented(option: t.Mapping[str, t.Any], prefix: str, *, flat: bool) -> dict[str, t.Any]:
-    text = option["description"]
-    lines = [text] if isinstance(text, str) else text
-    skipped = {"description", "no_log", "options", *(("required",) if flat else ())}
-    documented: dict[str, t.Any] = {"description": [line.replace("{prefix}", prefix) for line in lines]}
-    documented.update({key: value for key, value in option.items() if key not in skipped})
+def _documented(option: t.Mapping[str, t.Any], *, flat: bool) -> dict[str, t.Any]:
+    skipped = {"no_log", "options", "required"} if flat else {"no_log", "options"}
+    documented = {key: value for key, value in option.items() if key not in skipped}
     if "options" in option:
-        documented["suboptions"] = {name: _documented(below, prefix, flat=False) for name, below in option["options"].items()}
+        documented["suboptions"] = {name: _documented(below, flat=False) for name, below in option["options"].items()}
     return documented

@@ -43,6 +43,7 @@ class Step:
     ``action`` is ``SERVICE:Operation`` (``eks:CreateNodegroup``; for Kubernetes ``kubernetes:VERB RESOURCE.GROUP``), ``target`` the id
     or planned id of what it changes, ``request`` the call's parameters in the service's own spelling, where planned ids of earlier steps
     stand for what those steps return. ``binds`` says which planned ids this call's reply gives a value: planned id -> JMESPath.
+    ``needs`` has to be true before the call, whether or not the user waits for results; ``wait`` after it.
     """
 
     action: str
@@ -52,6 +53,7 @@ class Step:
     reason: str = ""
     request: t.Mapping[str, t.Any] = field(default_factory=dict)
     binds: t.Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[Wait, ...] = ()
     wait: Wait | None = None
 
     def to_dict(self) -> dict[str, t.Any]:
@@ -67,9 +69,13 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Steps in order, the managed fields before and after them, and what the user should know."""
+    """Steps in order, the managed fields before and after them, and what the user should know.
+
+    ``waits`` come after all steps: what was started side by side is then waited for together.
+    """
 
     steps: tuple[Step, ...] = ()
+    waits: tuple[Wait, ...] = ()
     before: t.Mapping[str, t.Any] = field(default_factory=dict)
     after: t.Mapping[str, t.Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -81,15 +87,17 @@ class Plan:
 def combine(plans: t.Iterable[Plan]) -> Plan:
     """One plan of several for different resources, one after another; before and after are merged by their top keys."""
     steps: list[Step] = []
+    waits: list[Wait] = []
     warnings: list[str] = []
     before: dict[str, t.Any] = {}
     after: dict[str, t.Any] = {}
     for plan in plans:
         steps.extend(plan.steps)
+        waits.extend(plan.waits)
         warnings.extend(plan.warnings)
         before.update(plan.before)
         after.update(plan.after)
-    return Plan(steps=tuple(steps), before=before, after=after, warnings=tuple(warnings))
+    return Plan(steps=tuple(steps), waits=tuple(waits), before=before, after=after, warnings=tuple(warnings))
 
 
 def resolve(value: t.Any, bindings: t.Mapping[str, str]) -> t.Any:

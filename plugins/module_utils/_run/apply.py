@@ -20,25 +20,35 @@ Perform = t.Callable[[str, dict[str, t.Any]], t.Mapping[str, t.Any]]
 Await = t.Callable[[Wait], None]
 
 
-def apply(plan: Plan, perform: Perform, await_: Await, *, bindings: t.Mapping[str, str] | None = None) -> dict[str, str]:
-    """Make each step's call, bind the ids that it returns, wait where the step says so.
+def apply(
+    plan: Plan, perform: Perform, await_: Await, *, need: Await | None = None, bindings: t.Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Make each step's call, bind the ids that it returns, wait where the step says so; then the plan's own waits.
 
-    Returns planned id -> real id. Interrupted carries the cause, the steps that were made and those that were not.
+    ``need`` performs what a call needs beforehand (``await_`` where it is not given). Returns planned id -> real id. Interrupted carries
+    the cause, the steps that were made and those that were not.
     """
     bound = dict(bindings or {})
-    for number, step in enumerate(plan.steps):
-        made = False
-        try:
+    made = 0
+    try:
+        for step in plan.steps:
+            for needed in step.needs:
+                (need or await_)(_resolved(needed, bound))
             reply = perform(step.action, resolve(step.request, bound))
-            made = True
+            made += 1
             bound.update(_bound(step, reply))
             if step.wait is not None:
-                await_(Wait(waiter=step.wait.waiter, arguments=resolve(step.wait.arguments, bound)))
-        except GpuopsError as error:
-            steps = plan.to_list()
-            done = number + 1 if made else number
-            raise Interrupted(error, steps[:done], steps[done:]) from error
+                await_(_resolved(step.wait, bound))
+        for wait in plan.waits:
+            await_(_resolved(wait, bound))
+    except GpuopsError as error:
+        steps = plan.to_list()
+        raise Interrupted(error, steps[:made], steps[made:]) from error
     return bound
+
+
+def _resolved(wait: Wait, bound: t.Mapping[str, str]) -> Wait:
+    return Wait(waiter=wait.waiter, arguments=resolve(wait.arguments, bound))
 
 
 def _bound(step: Step, reply: t.Mapping[str, t.Any]) -> dict[str, str]:

@@ -106,7 +106,7 @@ class Run:
         """Make the plan's calls, unless in check mode. Returns planned id -> real id."""
         if self.check_mode:
             return {}
-        return apply(plan, self.aws.call, self._wait, bindings=bindings)
+        return apply(plan, self.aws.call, self._wait, need=self.aws.wait, bindings=bindings)
 
     def _wait(self, wait: t.Any) -> None:
         if self.params.get("wait", True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.gpuops.eks.plugins.module_utils._errors import Interrupted, ServiceError
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Interrupted, ServiceError, WaitFailed
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait
 from ansible_collections.gpuops.eks.plugins.module_utils._run.apply import apply
 
@@ -51,3 +51,29 @@ def test_a_refusal_half_way_names_what_was_made_and_what_was_not() -> None:
         apply(PLAN, perform, lambda wait: None)
     assert caught.value.result()["error"] == {"action": "ec2:CreateSubnet", "code": "SubnetLimitExceeded"}
     assert caught.value.result()["steps_done"] == 1
+
+
+def test_what_a_call_needs_is_waited_for_first_and_what_was_started_together_last() -> None:
+    seen: list[str] = []
+
+    def perform(action: str, request: dict[str, t.Any]) -> dict[str, t.Any]:
+        seen.append(action)
+        return {}
+
+    gone, there = (Wait(waiter=waiter, arguments={}) for waiter in ("nodegroup_deleted", "nodegroup_active"))
+    steps = (
+        Step(action="eks:DeleteNodegroup", target="a", effect="delete"),
+        Step(action="eks:CreateNodegroup", target="a", effect="create", needs=(gone,)),
+    )
+    apply(Plan(steps=steps, waits=(there,)), perform, lambda wait: seen.append(wait.waiter), need=lambda wait: seen.append("needed"))
+    assert seen == ["eks:DeleteNodegroup", "needed", "eks:CreateNodegroup", "nodegroup_active"]
+
+
+def test_a_wait_that_fails_after_the_last_step_leaves_no_step() -> None:
+    def fail(wait: Wait) -> None:
+        raise WaitFailed("eks:DescribeNodegroup a: last state CREATE_FAILED within 1 s.")
+
+    plan = Plan(steps=(VPC,), waits=(Wait(waiter="nodegroup_active", arguments={}),))
+    with pytest.raises(Interrupted, match="1 of 1 steps were made") as caught:
+        apply(plan, lambda action, request: {"Vpc": {"VpcId": "vpc-1"}}, fail)
+    assert caught.value.left == []
