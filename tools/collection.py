@@ -27,6 +27,11 @@ from cache import ROOT, project_cache
 from surroundings import BIN
 
 DEPENDENCIES = ("amazon.aws", "kubernetes.core")
+SHIPPED = frozenset(
+    {"CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "awx", "changelogs", "docs", "examples", "extensions"}
+    | {"inventories", "meta", "playbooks", "plugins", "roles"}
+)
+OPTIONAL = frozenset({"CHANGELOG.md", "awx", "examples", "extensions", "inventories"})
 
 # ansible-test fetches pip's bootstrap script from a host of its own; every interpreter brings a pip that can do the same.
 PIP_BOOTSTRAP = '''"""Put pip into a bare virtual environment: first the interpreter's own, which then installs what the arguments ask for."""
@@ -150,9 +155,21 @@ def docs(work: Path) -> None:
     run([str(BIN / "antsibull-changelog"), "lint"], cwd=ROOT)
 
 
+def check_content(archive: Path) -> None:
+    """SystemExit where the archive holds what users of the collection do not need, or lacks what they do."""
+    with tarfile.open(archive) as handle:
+        names = [name for name in handle.getnames() if not name.endswith(("/", "."))]
+    tops = {name.split("/")[0] for name in names}
+    strangers = sorted(tops.difference(SHIPPED)) + [name for name in names if name.endswith(".pyc") or name.startswith("inventories/lab")]
+    missing = sorted(SHIPPED.difference(tops, OPTIONAL))
+    if strangers or missing:
+        raise SystemExit(f"collection: the archive holds {strangers or 'no stranger'} and lacks {missing or 'nothing'}")
+
+
 def galaxy(work: Path) -> None:
-    """Hand the archive to Galaxy's own importer; a warning of it is a failure too."""
+    """Look into the archive, and hand it to Galaxy's own importer; a warning of it is a failure too."""
     archive = build(work)
+    check_content(archive)
     environment = {
         **os.environ,
         "GALAXY_IMPORTER_CONFIG": str(ROOT / "tools" / "galaxy-importer.cfg"),

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import queue
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import typing as t
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from surroundings import BIN, checkout, without_aws
 WORKERS = 2
 KEPT_LOGS = 10
 TAIL = 60
+POLL = 0.1
 STARTED = time.monotonic()
 
 
@@ -37,7 +38,7 @@ class Gate:
 
     name: str
     command: tuple[str, ...]
-    minutes: int = 10
+    seconds: int = 600
     pytest: bool = False
 
 
@@ -62,18 +63,18 @@ def script(name: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, str(ROOT / "tools" / name), *arguments)
 
 
-def tests(name: str, minutes: int, *arguments: str) -> Gate:
+def tests(name: str, seconds: int, *arguments: str) -> Gate:
     """Return a gate of pytest tests."""
-    return Gate(name=name, command=program("pytest", "-q", "--color=no", "--durations=5", *arguments), minutes=minutes, pytest=True)
+    return Gate(name=name, command=program("pytest", "-q", "--color=no", "--durations=5", *arguments), seconds=seconds, pytest=True)
 
 
 # Longest first, so that the two workers end at about the same time.
 PLUGINS = "collections/ansible_collections/gpuops/eks/plugins"
 GATES = (
-    Gate(name="molecule", command=script("scenarios.py"), minutes=25),
-    Gate(name="sanity", command=script("collection.py", "sanity"), minutes=20),
-    tests("lab", 20, "-m", "not soak", "tests/lab"),
-    tests("units", 10, "-m", "not soak", "tests/unit", "tests/wire"),
+    Gate(name="molecule", command=script("scenarios.py"), seconds=1500),
+    Gate(name="sanity", command=script("collection.py", "sanity"), seconds=1200),
+    tests("lab", 1200, "-m", "not soak", "tests/lab"),
+    tests("units", 600, "-m", "not soak", "tests/unit", "tests/wire"),
     Gate(name="ansible-lint", command=program("ansible-lint", "--nocolor")),
     Gate(name="types", command=program("mypy", PLUGINS, "lab", "tests", "tools")),
     Gate(name="galaxy", command=script("collection.py", "galaxy")),
@@ -82,18 +83,17 @@ GATES = (
     Gate(name="lint", command=program("ruff", "check", ".")),
 )
 SOAK = (
-    Gate(name="molecule-all", command=script("scenarios.py", "--all"), minutes=240),
-    tests("tests-all", 240, "tests"),
+    Gate(name="molecule-all", command=script("scenarios.py", "--all"), seconds=14400),
+    tests("tests-all", 14400, "tests"),
 )
 
 
 class Runner:
-    """Runs gates and remembers their processes, so that an interrupted run leaves none behind."""
+    """Runs gates; an interrupted run leaves no process of theirs behind."""
 
     def __init__(self, logs: Path, echo: bool) -> None:
         self._logs = logs
         self._echo = echo
-        self._processes: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
         self._stopped = threading.Event()
 
     def run(self, gate: Gate) -> Outcome:
@@ -103,7 +103,7 @@ class Runner:
         began = time.monotonic()
         log, results = self._logs / f"{gate.name}.log", self._logs / f"{gate.name}.xml"
         command = [*gate.command, f"--junitxml={results}"] if gate.pytest else list(gate.command)
-        note = self._execute(command, log, gate.minutes)
+        note = self._execute(command, log, gate.seconds)
         passed, failed = count(results) if gate.pytest else (0 if note else 1, 0)
         if note and not failed:
             failed = 1
@@ -114,50 +114,38 @@ class Runner:
         return Outcome(name=gate.name, passed=passed, failed=failed, seconds=seconds, note=note)
 
     def stop(self) -> None:
-        """End what is running and start nothing more."""
+        """Have what is running ended, and start nothing more."""
         self._stopped.set()
-        while not self._processes.empty():
-            end(self._processes.get())
 
-    def _execute(self, command: list[str], log: Path, minutes: int) -> str:
+    def _execute(self, command: list[str], log: Path, seconds: int) -> str:
         """Run a command; return what was wrong with its end, or nothing."""
-        with log.open("w", encoding="utf-8") as handle:
+        with log.open("w", encoding="utf-8") as handle, log.open(encoding="utf-8", errors="replace") as reader:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env=without_aws(checkout(os.environ)),
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=handle,
                 stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
                 start_new_session=True,
             )
-            self._processes.put(process)
-            late = threading.Event()
-            timer = threading.Timer(minutes * 60, stop_late, (process, late))
-            timer.daemon = True
-            timer.start()
-            assert process.stdout is not None
-            for line in process.stdout:
-                handle.write(line)
-                handle.flush()
-                if self._echo:
-                    print(line, end="", flush=True)
-            code = process.wait()
-            timer.cancel()
-        if late.is_set():
-            return f"stopped after {minutes} minutes"
-        return f"exit code {code}" if code else ""
+            limit = time.monotonic() + seconds
+            while process.poll() is None and time.monotonic() < limit and not self._stopped.wait(POLL):
+                self._show(reader)
+            unfinished = process.poll() is None
+            end(process)
+            self._show(reader)
+        if unfinished:
+            return "interrupted" if self._stopped.is_set() else f"stopped after {seconds} s"
+        return f"exit code {process.returncode}" if process.returncode else ""
+
+    def _show(self, reader: t.TextIO) -> None:
+        """Print what is new in the log, where this is the only gate."""
+        if self._echo:
+            print(reader.read(), end="", flush=True)
 
 
-def stop_late(process: subprocess.Popen[str], late: threading.Event) -> None:
-    """End a gate that has had its time, and note that this is why it ended."""
-    late.set()
-    end(process)
-
-
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """End a gate's process group: first so that it can clean up, then by force."""
     if process.poll() is not None:
         return
@@ -166,6 +154,7 @@ def end(process: subprocess.Popen[str]) -> None:
         process.wait(timeout=30)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def count(results: Path) -> tuple[int, int]:
