@@ -28,6 +28,7 @@ from cache import ROOT, project_cache
 
 UV_VERSION = "0.13.9"
 GO_FLOOR = (1, 26, 6)  # what the go.mod files of the lab's control plane ask for
+STAMP = "gpuops.eks-complete"
 STARTED = time.monotonic()
 
 
@@ -93,18 +94,24 @@ def probe(path: str) -> Interpreter | None:
     return Interpreter(executable, (version[0], version[1], version[2]), build)
 
 
+def which(name: str) -> str | None:
+    """Return where PATH has a program, our own environments aside: they must not decide how they are made."""
+    entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return shutil.which(name, path=os.pathsep.join(entry for entry in entries if not (Path(entry).parent / STAMP).is_file()))
+
+
 def candidates(minor: int) -> Iterator[str]:
     """Yield where a Python 3.MINOR may be: this one, PATH, pyenv's versions, uv's."""
     name = f"python3.{minor}"
     if sys.version_info[:2] == (3, minor):
         yield getattr(sys, "_base_executable", None) or sys.executable
-    for found in (shutil.which(name), shutil.which("python3")):
+    for found in (which(name), which("python3")):
         if found:
             yield found
     pyenv = Path(os.environ.get("PYENV_ROOT") or os.path.join(os.path.expanduser("~"), ".pyenv"))
     with contextlib.suppress(PermissionError):
         yield from sorted((str(path) for path in pyenv.glob(f"versions/3.{minor}.*/bin/{name}")), reverse=True)
-    uv = shutil.which("uv")
+    uv = which("uv")
     if uv:
         found = answer([uv, "python", "find", "--no-python-downloads", "--no-project", f"3.{minor}"])
         if found:
@@ -130,7 +137,8 @@ def choose() -> tuple[Interpreter, Pair]:
 
 def go_version() -> tuple[int, ...] | None:
     """Return the version of the Go on PATH, or None."""
-    text = answer(["go", "env", "GOVERSION"])
+    go = which("go")
+    text = answer([go, "env", "GOVERSION"]) if go else None
     match = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", text or "")
     return tuple(int(part or 0) for part in match.groups()) if match else None
 
@@ -164,7 +172,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def find_uv(interpreter: Interpreter, cache: Path) -> str:
     """Return a uv that runs: from PATH, from the cache, or installed there with pip."""
-    path = shutil.which("uv")
+    path = which("uv")
     if path and answer([path, "--version"]):
         return path
     target = cache / f"uv-{UV_VERSION}"
@@ -181,7 +189,7 @@ def find_uv(interpreter: Interpreter, cache: Path) -> str:
 
 def is_complete(venv: Path) -> bool:
     """Return whether an environment was made to its end and its interpreter is still there."""
-    return (venv / "complete").is_file() and os.access(str(venv / "bin" / "python"), os.X_OK)
+    return (venv / STAMP).is_file() and os.access(str(venv / "bin" / "python"), os.X_OK)
 
 
 def build(venv: Path, interpreter: Interpreter, files: list[Path], cache: Path) -> None:
@@ -194,7 +202,7 @@ def build(venv: Path, interpreter: Interpreter, files: list[Path], cache: Path) 
     say(f"install the {count} packages of {' and '.join(str(path.relative_to(ROOT)) for path in files)}")
     requirements = [argument for path in files for argument in ("--requirement", str(path))]
     run([uv, "pip", "install", "--quiet", "--no-deps", "--python", str(venv / "bin" / "python"), *requirements])
-    (venv / "complete").write_text("", encoding="utf-8")
+    (venv / STAMP).write_text("", encoding="utf-8")
 
 
 def link(path: Path, target: str) -> None:

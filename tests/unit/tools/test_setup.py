@@ -84,6 +84,14 @@ def test_environment_brings_go_where_path_has_none_new_enough(bare: Path, answer
     assert names == (["main.txt", "go.txt"] if with_go else ["main.txt"])
 
 
+def test_go_of_an_environment_of_ours_does_not_count(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executable(bare / "venv" / "bin" / "go", "echo go1.26.6")
+    monkeypatch.setenv("PATH", str(bare / "venv" / "bin"))
+    assert len(setup.locks(setup.PAIRS[0])) == 1
+    (bare / "venv" / setup.STAMP).touch()
+    assert len(setup.locks(setup.PAIRS[0])) == 2
+
+
 def test_key_follows_all_that_an_environment_is_made_from(tmp_path: Path) -> None:
     lock = tmp_path / "lock.txt"
     lock.write_text("a==1", encoding="utf-8")
@@ -110,7 +118,7 @@ def builds(bare: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         threading.Event().wait(0.2)
         made.append(venv)
         executable(venv / "bin" / "python", "exit 0")
-        (venv / "complete").touch()
+        (venv / setup.STAMP).touch()
 
     monkeypatch.setattr(setup, "build", build)
     monkeypatch.setattr(setup, "project_cache", lambda: bare / "cache")
@@ -121,7 +129,7 @@ def test_environment_is_built_once_and_again_when_it_is_incomplete(builds: list[
     venv = setup.environment()
     assert setup.environment() == venv
     assert builds == [venv]
-    (venv / "complete").unlink()
+    (venv / setup.STAMP).unlink()
     setup.environment()
     (venv / "bin" / "python").unlink()
     setup.environment()
