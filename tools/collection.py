@@ -83,12 +83,10 @@ def build(work: Path) -> Path:
 
 
 def installed(work: Path, archive: Path) -> Path:
-    """Unpack the archive as an installed collection, with those it depends on linked beside it; return its directory."""
+    """Install the archive as a user would, with the collections it depends on linked beside it; return its directory."""
     collections = work / "ansible_collections"
-    target = collections / "gpuops" / "eks"
-    target.mkdir(parents=True)
-    with tarfile.open(archive) as handle:
-        handle.extractall(target, filter="data")
+    install = ["collection", "install", "--offline", "--no-deps", "--collections-path", str(work), str(archive)]
+    run([str(BIN / "ansible-galaxy"), *install], cwd=work)
     for name in DEPENDENCIES:
         namespace, collection = name.split(".")
         spec = importlib.util.find_spec(f"ansible_collections.{namespace}")
@@ -96,7 +94,7 @@ def installed(work: Path, archive: Path) -> Path:
             raise SystemExit(f"collection: {name} is not in this environment")
         (collections / namespace).mkdir()
         (collections / namespace / collection).symlink_to(Path(spec.submodule_search_locations[0]) / collection)
-    return target
+    return collections / "gpuops" / "eks"
 
 
 def sanity_home() -> Path:
