@@ -16,7 +16,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import aws_argu
 Options = dict[str, dict[str, t.Any]]
 
 KUBERNETES_OPTIONS: Options = {
-    "kubeconfig": {"type": "raw", "no_log": True},
+    "kubeconfig": {"type": "raw"},  # its secrets are masked one by one (_run.module)
     "context": {"type": "str"},
     "host": {"type": "str"},
     "api_key": {"type": "str", "no_log": True},

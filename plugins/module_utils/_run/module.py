@@ -19,10 +19,15 @@ from ansible_collections.amazon.aws.plugins.module_utils.botocore import (
 from ansible_collections.gpuops.eks.plugins.module_utils._argspec import ArgumentSpec
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws, identify
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault, GpuopsError, InvalidInput
+from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Kubernetes
+from ansible_collections.gpuops.eks.plugins.module_utils._k8s.secrets import kubeconfig_secrets
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import form_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Wait
 from ansible_collections.gpuops.eks.plugins.module_utils._run.apply import apply
+from ansible_collections.gpuops.eks.plugins.module_utils._run.kubernetes import Cluster, connect, find_cluster, presigned_token
+
+KUBERNETES = "kubernetes:"
 
 Params = t.Mapping[str, t.Any]
 Validate = t.Callable[[Params], list[Fault]]
@@ -30,9 +35,9 @@ Validate = t.Callable[[Params], list[Fault]]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a job found and did: the plan, and the module's typed result (``{"cluster": {...}}``)."""
+    """What a job found and did: the plan (None: the module only reads), and its typed result (``{"cluster": {...}}``)."""
 
-    plan: Plan = field(default_factory=Plan)
+    plan: Plan | None = field(default_factory=Plan)
     result: t.Mapping[str, t.Any] = field(default_factory=dict)
     facts: t.Mapping[str, t.Any] | None = None
 
@@ -48,6 +53,11 @@ class _Module(AnsibleModule):  # type: ignore[misc]
         self._ready = True
         if faults := validate(self.params):
             self.fail(InvalidInput(faults))
+
+    def _log_invocation(self) -> None:
+        # The secrets of a kubeconfig that is given as a dictionary: to mask the whole option would mask words such as "v1" everywhere.
+        self.no_log_values.update(kubeconfig_secrets((self.params.get("kubernetes") or {}).get("kubeconfig")))
+        super()._log_invocation()
 
     def fail_json(self, msg: str, **kwargs: t.Any) -> t.NoReturn:
         if not self._ready and hasattr(self, "validation_result"):
@@ -68,6 +78,8 @@ class Run:
     def __init__(self, module: _Module) -> None:
         self._module = module
         self._aws: Aws | None = None
+        self._kubernetes: Kubernetes | None = None
+        self._cluster: Cluster | None = None
         self.params: Params = module.params
         self.check_mode: bool = module.check_mode
         self.progress: list[str] = []
@@ -92,6 +104,39 @@ class Run:
         return self._aws
 
     @property
+    def cluster(self) -> Cluster | None:
+        """The EKS cluster that the option cluster_name names, as eks:DescribeCluster returns it; read once. None where there is none."""
+        name = self.params.get("cluster_name")
+        if self._cluster is None and name:
+            self._cluster = find_cluster(self.aws, name)
+        return self._cluster
+
+    @property
+    def kubernetes(self) -> Kubernetes:
+        """The way to the API server; GpuopsError where the cluster does not exist or has no endpoint yet."""
+        if (found := self.find_kubernetes()) is None:
+            name = self.params["cluster_name"]
+            status = f"is {self._cluster['status']} and has no endpoint yet" if self._cluster else f"does not exist in {self.region}"
+            raise GpuopsError(
+                f"EKS cluster {name} {status}.", hint="Make it first: gpuops.eks.eks_cluster, or role gpuops.eks.eks_cluster."
+            )
+        return found
+
+    def find_kubernetes(self) -> Kubernetes | None:
+        """Like ``kubernetes``, but None where the cluster does not exist or has no endpoint yet: in check mode it may be planned."""
+        if self._kubernetes is None:
+            options = self.params.get("kubernetes")
+            connection = connect(None if options else self.cluster, options, self._token, self._module.no_log_values.add)
+            if connection is not None:
+                self._kubernetes = Kubernetes(
+                    connection,
+                    interval=self.params.get("wait_interval") or 15.0,
+                    timeout=self.params.get("wait_timeout") or 600.0,
+                    tell=self.tell,
+                )
+        return self._kubernetes
+
+    @property
     def region(self) -> str:
         region: str | None = get_aws_connection_info(self._module)[0]
         if region is None:
@@ -106,11 +151,22 @@ class Run:
         """Make the plan's calls, unless in check mode. Returns planned id -> real id."""
         if self.check_mode:
             return {}
-        return apply(plan, self.aws.call, self._wait, need=self.aws.wait, bindings=bindings)
+        return apply(plan, self._call, self._wait, need=self._need, bindings=bindings)
 
-    def _wait(self, wait: t.Any) -> None:
+    def _call(self, action: str, request: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
+        service = self.kubernetes if action.startswith(KUBERNETES) else self.aws
+        return service.call(action, request)
+
+    def _need(self, wait: Wait) -> None:
+        service = self.kubernetes if wait.waiter.startswith(KUBERNETES) else self.aws
+        service.wait(wait)
+
+    def _wait(self, wait: Wait) -> None:
         if self.params.get("wait", True):
-            self.aws.wait(wait)
+            self._need(wait)
+
+    def _token(self, cluster_name: str) -> str:
+        return presigned_token(get_aws_connection_info(self._module)[2], region=self.region, cluster_name=cluster_name)
 
     def _client(self, service: str) -> t.Any:
         region, endpoint, connection = get_aws_connection_info(self._module)
@@ -134,7 +190,7 @@ def run_module(spec: ArgumentSpec, job: Job, *, validate: Validate = _no_faults)
         outcome = job(run)
     except GpuopsError as error:
         module.fail(error, progress=run.progress)
-    for warning in outcome.plan.warnings:
+    for warning in outcome.plan.warnings if outcome.plan else ():
         module.warn(warning)
     module.exit_json(**_result(run, outcome))
 
@@ -143,6 +199,8 @@ def _result(run: Run, outcome: Outcome) -> dict[str, t.Any]:
     if outcome.facts is not None:
         return {"changed": False, "ansible_facts": dict(outcome.facts)}
     plan = outcome.plan
+    if plan is None:
+        return {"changed": False, **outcome.result}
     return {
         "changed": bool(plan.steps),
         "diff": {"before": dict(plan.before), "after": dict(plan.after)},

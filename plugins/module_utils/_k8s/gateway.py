@@ -1,0 +1,168 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""The only way to Kubernetes: JSON in, JSON out. No typed client: it costs ten times the time and memory on long lists."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import time
+import typing as t
+from urllib.parse import urlencode
+
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, WaitFailed
+from ansible_collections.gpuops.eks.plugins.module_utils._k8s.connection import Connection
+from ansible_collections.gpuops.eks.plugins.module_utils._k8s.errors import ListExpired, refused, unreachable
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import Kind, Object, kind_of, name_of, namespace_of, target_of
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import FIELD_MANAGER
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Wait
+
+with contextlib.suppress(ImportError):  # botocore brings urllib3; run_module says that botocore is missing
+    import urllib3
+
+Json = dict[str, t.Any]
+
+_PAGE = 500
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_LIST_ATTEMPTS = 3
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+
+
+class Kubernetes:
+    """An API server. ``interval`` and ``timeout`` (seconds) are for waits; ``tell`` is given what is waited for."""
+
+    def __init__(
+        self, connection: Connection, *, interval: float = 15.0, timeout: float = 600.0, tell: t.Callable[[str], None] = print
+    ) -> None:
+        self._connection = connection
+        self.interval = interval
+        self.timeout = timeout
+        self._tell = tell
+        # A refusal for overload (429) comes before the request is looked at: asking again is safe whatever the method.
+        self._retries = urllib3.Retry(connect=2, read=0, redirect=0, other=0, status=3, status_forcelist=(429,), allowed_methods=None)
+
+    def version(self) -> str:
+        """Kubernetes minor version, such as 1.36."""
+        found = self._request("GET", "/version", "kubernetes:get /version")
+        return f"{found['major']}.{found['minor'].rstrip('+')}"
+
+    def get(self, kind: Kind, name: str, namespace: str | None = None) -> Json | None:
+        """The object, None where there is none."""
+        return self._find("GET", kind.path(namespace=namespace, name=name), f"kubernetes:get {kind.resource}")
+
+    def pages(
+        self, kind: Kind, *, namespace: str | None = None, labels: str = "", fields: str = "", metadata_only: bool = False
+    ) -> t.Iterator[list[Json]]:
+        """The objects of a collection, a page at a time; ListExpired when the list must be read again from its start."""
+        query = {"limit": str(_PAGE), **({"labelSelector": labels} if labels else {}), **({"fieldSelector": fields} if fields else {})}
+        while True:
+            accept = {"Accept": _METADATA_LIST} if metadata_only else {}
+            page = self._request("GET", kind.path(namespace=namespace), f"kubernetes:list {kind.resource}", query=query, headers=accept)
+            yield page.get("items") or []
+            if not (following := page["metadata"].get("continue")):
+                return
+            query["continue"] = following
+
+    def read_all(
+        self, kind: Kind, *, namespace: str | None = None, labels: str = "", fields: str = "", metadata_only: bool = False
+    ) -> list[Json]:
+        """All objects of a collection, as one list."""
+        for attempt in range(1, _LIST_ATTEMPTS + 1):
+            try:
+                pages = self.pages(kind, namespace=namespace, labels=labels, fields=fields, metadata_only=metadata_only)
+                return [item for page in pages for item in page]
+            except ListExpired:
+                if attempt == _LIST_ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def apply(self, manifest: Object, *, dry_run: bool = False) -> Json:
+        """Server-side apply as our field manager; returns the object as it then is, or with ``dry_run`` would be."""
+        kind = kind_of(manifest)
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+        path = kind.path(namespace=namespace_of(manifest), name=name_of(manifest))
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        return self._request("PATCH", path, f"kubernetes:patch {kind.resource}", query=query, headers=headers, body=manifest)
+
+    def delete(self, obj: Object) -> None:
+        """Delete this very object (its uid, where it says one); its dependents go first. One that is gone is not missed."""
+        kind = kind_of(obj)
+        options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+        if uid := obj["metadata"].get("uid"):
+            options["preconditions"] = {"uid": uid}
+        path = kind.path(namespace=namespace_of(obj), name=name_of(obj))
+        self._find("DELETE", path, f"kubernetes:delete {kind.resource}", headers={"Content-Type": "application/json"}, body=options)
+
+    def call(self, action: str, request: Object) -> Json:
+        """Make the call of a plan's step: ``kubernetes:patch RESOURCE`` applies the request, ``kubernetes:delete RESOURCE`` deletes it."""
+        if action.startswith("kubernetes:patch "):
+            return self.apply(request)
+        if action.startswith("kubernetes:delete "):
+            self.delete(request)
+            return {}
+        raise GpuopsError(f"{action}: not a call that changes Kubernetes.")
+
+    def wait(self, wait: Wait) -> None:
+        """``kubernetes:deleted`` returns when the object of the arguments is gone; WaitFailed after the timeout."""
+        if wait.waiter != "kubernetes:deleted":
+            raise GpuopsError(f"{wait.waiter}: there is no such waiter.")
+        obj = wait.arguments
+        kind, uid, end = kind_of(obj), obj["metadata"].get("uid"), time.monotonic() + self.timeout
+        self._tell(f"{kind.kind} {target_of(obj)}: waiting until it is gone")
+        while (found := self.get(kind, name_of(obj), namespace_of(obj))) is not None and found["metadata"].get("uid") == uid:
+            if time.monotonic() > end:
+                left = ", ".join(found["metadata"].get("finalizers") or ()) or "none"
+                what = f"{kind.kind} {target_of(obj)} is still there after {self.timeout:.0f} s; its finalizers: {left}."
+                raise WaitFailed(what, hint="Running again resumes the wait.")
+            time.sleep(self.interval)
+
+    def _find(self, method: str, path: str, action: str, **more: t.Any) -> Json | None:
+        """Like ``_request``, but None where the object is not there."""
+        return self._request(method, path, action, missing=True, **more) or None
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        action: str,
+        *,
+        query: t.Mapping[str, str] | None = None,
+        headers: t.Mapping[str, str] | None = None,
+        body: Object | None = None,
+        missing: bool = False,
+    ) -> Json:
+        host = self._connection.host
+        url = f"{host}{path}?{urlencode(query)}" if query else f"{host}{path}"
+        sent = {"Accept": "application/json", "User-Agent": "gpuops.eks", **self._connection.authorization(), **(headers or {})}
+        try:
+            reply = self._connection.pool.request(
+                method,
+                url,
+                headers=sent,
+                body=None if body is None else json.dumps(body).encode(),
+                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+                retries=self._retries,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise unreachable(action, host, error) from error
+        if missing and reply.status == 404:
+            return {}
+        if reply.status >= 400:
+            raise refused(action, host, reply.status, reply.data, identity_hint=self._connection.identity_hint)
+        return _parsed(reply.data)
+
+
+def _parsed(data: bytes) -> Json:
+    """The JSON of a reply. Without the garbage collector, which would walk a growing page again and again: half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        parsed: Json = json.loads(data)
+    finally:
+        if enabled:
+            gc.enable()
+    return parsed
