@@ -1,0 +1,107 @@
+"""Faults that tests inject: data, matched against calls, capacity and EKS updates."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+import uuid
+from dataclasses import dataclass, field
+
+from lab.aws.calls import Call
+from lab.aws.errors import AwsError
+
+ALWAYS = -1
+_FIELDS: dict[str, frozenset[str]] = {
+    "api": frozenset({"service", "operation", "code", "message", "status", "times", "after", "drop_reply", "principal"}),
+    "capacity": frozenset({"instance_type", "zone", "capacity_type", "times"}),
+    "update": frozenset({"cluster", "nodegroup", "type", "code", "message", "times", "after"}),
+}
+
+
+@dataclass(slots=True)
+class Fault:
+    """One rule. ``after`` matches are let through first, then ``times`` are hit (ALWAYS: until it is deleted)."""
+
+    kind: str
+    rule: dict[str, t.Any]
+    times: int
+    after: int
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    hits: int = 0
+
+    def matches(self, **facts: str) -> bool:
+        """Whether each of ``facts`` is what the rule names, or named by none."""
+        return all(self.rule.get(name, value) == value for name, value in facts.items())
+
+    def take(self) -> bool:
+        """Count a match; whether the fault strikes."""
+        if self.after > 0:
+            self.after -= 1
+            return False
+        if self.times == 0:
+            return False
+        if self.times != ALWAYS:
+            self.times -= 1
+        self.hits += 1
+        return True
+
+    def describe(self) -> dict[str, t.Any]:
+        return {"id": self.id, "kind": self.kind, "hits": self.hits, **self.rule, "times": self.times, "after": self.after}
+
+
+class Faults:
+    """The rules in force."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+
+    def add(self, rule: dict[str, t.Any]) -> Fault:
+        """Add a rule; ``kind`` is api (default), capacity or update. Raises ValueError on an unknown kind or field."""
+        rule = dict(rule)
+        kind = str(rule.pop("kind", "api"))
+        if kind not in _FIELDS:
+            raise ValueError(f"kind: {kind!r} is none of {', '.join(sorted(_FIELDS))}")
+        unknown = rule.keys() - _FIELDS[kind]
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))}: not a field of a fault of kind {kind} ({', '.join(sorted(_FIELDS[kind]))})")
+        times = int(rule.pop("times", ALWAYS if kind == "capacity" else 1))
+        fault = Fault(kind, rule, times, int(rule.pop("after", 0)))
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def clear(self, fault_id: str | None = None) -> None:
+        """Drop one fault, or all."""
+        with self._lock:
+            self._faults = [fault for fault in self._faults if fault_id is not None and fault.id != fault_id]
+
+    def list(self) -> list[dict[str, t.Any]]:
+        with self._lock:
+            return [fault.describe() for fault in self._faults]
+
+    def for_call(self, call: Call) -> Fault | None:
+        """The API fault that strikes ``call``, if any."""
+        return self._strike("api", service=call.service, operation=call.operation, principal=call.principal_arn)
+
+    def for_update(self, cluster: str, nodegroup: str, update_type: str) -> Fault | None:
+        """The fault that makes an EKS update fail, if any."""
+        return self._strike("update", cluster=cluster, nodegroup=nodegroup, type=update_type)
+
+    def lacks_capacity(self, instance_type: str, zone: str, capacity_type: str) -> bool:
+        """Whether EC2 has no such instances there now."""
+        return self._strike("capacity", instance_type=instance_type, zone=zone, capacity_type=capacity_type) is not None
+
+    def _strike(self, kind: str, **facts: str) -> Fault | None:
+        with self._lock:
+            for fault in self._faults:
+                if fault.kind == kind and fault.matches(**facts) and fault.take():
+                    return fault
+        return None
+
+
+def fault_error(fault: Fault) -> AwsError:
+    """The error that an API fault answers with."""
+    code = str(fault.rule.get("code", "InternalError"))
+    default_status = 400 if "code" in fault.rule else 500
+    return AwsError(code, str(fault.rule.get("message", "Injected by the lab.")), int(fault.rule.get("status", default_status)))
