@@ -1,0 +1,49 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""Which EKS AMI a pool gets, and which instance families its driver runs. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+AmiKey = tuple[str, str, str]
+
+# (ami family, accelerator, architecture) -> amiType of eks:CreateNodegroup.
+# Source: EKS API Reference, CreateNodegroup, amiType.
+AMI_TYPES: dict[AmiKey, str] = {
+    ("al2023", "nvidia", "amd64"): "AL2023_x86_64_NVIDIA",
+    ("al2023", "nvidia", "arm64"): "AL2023_ARM_64_NVIDIA",
+    ("al2023", "none", "amd64"): "AL2023_x86_64_STANDARD",
+    ("al2023", "none", "arm64"): "AL2023_ARM_64_STANDARD",
+    ("bottlerocket", "nvidia", "amd64"): "BOTTLEROCKET_x86_64_NVIDIA",
+    ("bottlerocket", "nvidia", "arm64"): "BOTTLEROCKET_ARM_64_NVIDIA",
+    ("bottlerocket", "none", "amd64"): "BOTTLEROCKET_x86_64",
+    ("bottlerocket", "none", "arm64"): "BOTTLEROCKET_ARM_64",
+}
+
+# The device that container images and volumes live on. Source: EKS user guide, "Customize managed nodes with launch templates";
+# Bottlerocket keeps its system on /dev/xvda and data on /dev/xvdb.
+DATA_DEVICES: dict[str, str] = {"al2023": "/dev/xvda", "bottlerocket": "/dev/xvdb"}
+
+_X86_FAMILIES = frozenset(
+    ["p6-b300", "p6-b200", "p5", "p5e", "p5en", "p4d", "p4de", "p3", "p3dn", "g7e", "gr6", "g6", "g6e", "g6f", "gr6f", "g5", "g4dn"]
+)
+
+# Families that the driver of a stock NVIDIA AMI runs.
+# Source: https://docs.aws.amazon.com/eks/latest/userguide/ml-eks-optimized-ami.html
+NVIDIA_AMI_FAMILIES: dict[tuple[str, str], frozenset[str]] = {
+    ("al2023", "amd64"): _X86_FAMILIES,
+    ("al2023", "arm64"): frozenset({"p6e-gb200", "p6e-gb300", "g5g"}),
+    ("bottlerocket", "amd64"): _X86_FAMILIES,
+    ("bottlerocket", "arm64"): frozenset({"g5g"}),
+}
+SOURCE = "https://docs.aws.amazon.com/eks/latest/userguide/ml-eks-optimized-ami.html"
+
+
+def unsupported(family: str, ami_family: str, architecture: str, known: t.Container[str]) -> bool:
+    """Whether no stock AMI of this kind runs a family that is ``known``; a family that is new is not judged."""
+    supported = NVIDIA_AMI_FAMILIES.get((ami_family, architecture))
+    return supported is not None and family in known and family not in supported

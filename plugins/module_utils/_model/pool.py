@@ -1,0 +1,303 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""What a pool should be. None is what the user did not set: a default when something is created, and not managed afterwards. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.gpuops.eks.plugins.module_utils._catalog.instances import category_of, family_of, generation_of, size_of
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType
+from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
+    DEVICE_PLUGIN_CONFIG_LABEL,
+    GPU_PRESENT_LABEL,
+    GPU_RESOURCE,
+    NODEPOOL_LABEL,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
+
+Params = t.Mapping[str, t.Any]
+
+COMPONENT = "nodepool"
+NODEPOOL_TAG = NODEPOOL_LABEL
+DEFAULT_ARCHITECTURES = ("amd64",)
+DEFAULT_CAPACITY = ("on_demand",)
+DEFAULT_MIN, DEFAULT_MAX = 0, 10
+DEFAULT_DISK_GIB, DEFAULT_DISK_TYPE, DEFAULT_THROUGHPUT = 200, "gp3", 600
+DEFAULT_AMI_FAMILY = "al2023"
+
+
+def section(params: Params, name: str) -> Params:
+    """A nested group of options; empty where it is not set."""
+    value = params.get(name)
+    return value if isinstance(value, t.Mapping) else {}
+
+
+def _strings(params: Params, name: str) -> tuple[str, ...]:
+    return tuple(params.get(name) or ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Limits of a number, both included."""
+
+    min: int | None = None
+    max: int | None = None
+
+    @classmethod
+    def from_params(cls, params: Params) -> Range:
+        return cls(min=params.get("min"), max=params.get("max"))
+
+    def holds(self, value: float | None) -> bool:
+        """Whether the value lies within; None only where there are no limits."""
+        if value is None:
+            return self.min is None and self.max is None
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taint:
+    """A taint in Kubernetes spelling."""
+
+    key: str
+    value: str
+    effect: str
+
+    @classmethod
+    def from_params(cls, params: Params) -> Taint:
+        return cls(key=params["key"], value=params.get("value") or "", effect=params["effect"])
+
+    def to_result(self) -> dict[str, str]:
+        return {"key": self.key, "value": self.value, "effect": self.effect}
+
+
+GPU_TAINT = Taint(key=GPU_RESOURCE, value="true", effect="NoSchedule")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceRequirements:
+    """Which instance types a pool may have; an empty part does not constrain."""
+
+    types: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
+    generations: Range = field(default_factory=Range)
+    architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES
+    hypervisors: tuple[str, ...] = ()
+    cpus: Range = field(default_factory=Range)
+    cpu_values: tuple[int, ...] = ()
+    memory_gib: Range = field(default_factory=Range)
+    gpu_models: tuple[str, ...] = ()
+    gpu_counts: tuple[int, ...] = ()
+    gpu_memory_gib: Range = field(default_factory=Range)
+
+    @classmethod
+    def from_params(cls, params: Params) -> InstanceRequirements:
+        cpus, gpu = section(params, "cpus"), section(params, "gpu")
+        return cls(
+            types=_strings(params, "types"),
+            categories=_strings(params, "categories"),
+            families=_strings(params, "families"),
+            sizes=_strings(params, "sizes"),
+            generations=Range.from_params(section(params, "generations")),
+            architectures=_strings(params, "architectures") or DEFAULT_ARCHITECTURES,
+            hypervisors=_strings(params, "hypervisors"),
+            cpus=Range.from_params(cpus),
+            cpu_values=tuple(cpus.get("values") or ()),
+            memory_gib=Range.from_params(section(params, "memory_gib")),
+            gpu_models=tuple(model.lower().replace(" ", "-") for model in gpu.get("models") or ()),
+            gpu_counts=tuple(gpu.get("count") or ()),
+            gpu_memory_gib=Range.from_params(section(gpu, "memory_gib")),
+        )
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """What to ask EC2 for: names of types, else all sizes of the families."""
+        return self.types or tuple(f"{family}.*" for family in self.families)
+
+    def excluded_by(self, instance: InstanceType) -> str | None:
+        """The part that an instance type does not satisfy; None where it satisfies all."""
+        family = family_of(instance.name)
+        verdicts = {
+            "types": not self.types or instance.name in self.types,
+            "categories": not self.categories or category_of(family) in self.categories,
+            "families": not self.families or family in self.families,
+            "sizes": not self.sizes or size_of(instance.name) in self.sizes,
+            "generations": self.generations.holds(generation_of(family)),
+            "architectures": bool(instance.architectures & set(self.architectures)),
+            "hypervisors": not self.hypervisors or instance.hypervisor in self.hypervisors,
+            "cpus": self.cpus.holds(instance.vcpus) and (not self.cpu_values or instance.vcpus in self.cpu_values),
+            "memory_gib": self.memory_gib.holds(instance.memory_mib / 1024),
+            "gpu.models": not self.gpu_models or instance.gpu_model in self.gpu_models,
+            "gpu.count": not self.gpu_counts or instance.gpus in self.gpu_counts,
+            "gpu.memory_gib": self.gpu_memory_gib.holds(instance.gpu_memory_mib / 1024),
+        }
+        return next((part for part, holds in verdicts.items() if not holds), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    min: int | None = None
+    max: int | None = None
+    desired: int | None = None
+    scope: str = "pool"
+
+    @classmethod
+    def from_params(cls, params: Params) -> Scaling:
+        return cls(min=params.get("min"), max=params.get("max"), desired=params.get("desired"), scope=params.get("scope") or "pool")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    size_gib: int | None = None
+    type: str | None = None
+    throughput: int | None = None
+    iops: int | None = None
+    kms_key: str | None = None
+
+    @classmethod
+    def from_params(cls, params: Params) -> Disk:
+        return cls(
+            size_gib=params.get("size_gib"),
+            type=params.get("type"),
+            throughput=params.get("throughput"),
+            iops=params.get("iops"),
+            kms_key=params.get("kms_key"),
+        )
+
+    def with_defaults(self) -> Disk:
+        """The disk of a new pool."""
+        kind = self.type or DEFAULT_DISK_TYPE
+        throughput = self.throughput or (DEFAULT_THROUGHPUT if kind == "gp3" else None)
+        return Disk(size_gib=self.size_gib or DEFAULT_DISK_GIB, type=kind, throughput=throughput, iops=self.iops, kms_key=self.kms_key)
+
+    def over(self, observed: Disk) -> Disk:
+        """The observed disk with what the user set; what another type of volume does not have is left out."""
+        kind = self.type or observed.type
+        same = kind == observed.type
+        return Disk(
+            size_gib=self.size_gib or observed.size_gib,
+            type=kind,
+            throughput=self.throughput or (observed.throughput if same else None),
+            iops=self.iops or (observed.iops if same else None),
+            kms_key=self.kms_key or observed.kms_key,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    max_unavailable: int | None = None
+    strategy: str | None = None
+
+    @classmethod
+    def from_params(cls, params: Params) -> Update:
+        return cls(max_unavailable=params.get("max_unavailable"), strategy=params.get("strategy"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """One pool. ``path`` is where its options stand, for faults."""
+
+    name: str
+    path: str = ""
+    accelerator: str = "nvidia"
+    provisioner: str = "managed_node_group"
+    instances: InstanceRequirements = field(default_factory=InstanceRequirements)
+    capacity_types: tuple[str, ...] = DEFAULT_CAPACITY
+    zones: tuple[str, ...] = ()
+    scaling: Scaling = field(default_factory=Scaling)
+    max_gpus: int | None = None
+    ami_family: str | None = None
+    disk: Disk = field(default_factory=Disk)
+    instance_store: str | None = None
+    labels: t.Mapping[str, str] | None = None
+    taints: tuple[Taint, ...] | None = None
+    sharing: Sharing | None = None
+    subnets: tuple[str, ...] = ()
+    node_role: str | None = None
+    update: Update = field(default_factory=Update)
+    repair: bool | None = None
+    tags: t.Mapping[str, str] | None = None
+
+    @classmethod
+    def from_params(cls, params: Params, *, path: str = "", node_role: str | None = None) -> Pool:
+        """From validated options (pool_faults); ``node_role`` is the role of pools that name none."""
+        disk, taints, sharing = section(params, "disk"), params.get("taints"), params.get("sharing")
+        return cls(
+            name=params["name"],
+            path=path,
+            accelerator=params.get("accelerator") or "nvidia",
+            provisioner=params.get("provisioner") or "managed_node_group",
+            instances=InstanceRequirements.from_params(section(params, "instances")),
+            capacity_types=_strings(section(params, "capacity"), "types") or DEFAULT_CAPACITY,
+            zones=_strings(params, "zones"),
+            scaling=Scaling.from_params(section(params, "scaling")),
+            max_gpus=section(params, "limits").get("gpus"),
+            ami_family=section(params, "ami").get("family"),
+            disk=Disk.from_params(disk),
+            instance_store=disk.get("instance_store"),
+            labels=_texts(params.get("labels")),
+            taints=None if taints is None else tuple(Taint.from_params(taint) for taint in taints),
+            sharing=None if sharing is None else Sharing.from_params(sharing),
+            subnets=_strings(section(params, "network"), "subnets"),
+            node_role=section(params, "iam").get("node_role") or node_role,
+            update=Update.from_params(section(params, "update")),
+            repair=section(params, "repair").get("enabled"),
+            tags=_texts(params.get("tags")),
+        )
+
+    @property
+    def nvidia(self) -> bool:
+        return self.accelerator == "nvidia"
+
+    @property
+    def architecture(self) -> str:
+        return self.instances.architectures[0]
+
+    @property
+    def effective_ami_family(self) -> str:
+        return self.ami_family or DEFAULT_AMI_FAMILY
+
+    @property
+    def raid0(self) -> bool:
+        """Whether the instances' own disks are given to containers; nodeadm does that, and Bottlerocket has none."""
+        return self.effective_ami_family == "al2023" and self.instance_store != "none"
+
+    @property
+    def created_taints(self) -> tuple[Taint, ...]:
+        """The taints of a new group."""
+        if self.taints is not None:
+            return self.taints
+        return (GPU_TAINT,) if self.nvidia else ()
+
+    @property
+    def created_sharing(self) -> Sharing:
+        return self.sharing or Sharing()
+
+    @property
+    def created_labels(self) -> dict[str, str]:
+        """The labels of a new group: the user's and those that other tools of the collection choose nodes by."""
+        labels = {**(self.labels or {}), NODEPOOL_LABEL: self.name}
+        if self.nvidia:
+            labels |= {GPU_PRESENT_LABEL: "true", DEVICE_PLUGIN_CONFIG_LABEL: self.created_sharing.configuration}
+        return labels
+
+    @property
+    def managed_labels(self) -> dict[str, str]:
+        """The labels of a group that exists: without what the user did not set."""
+        labels = self.created_labels
+        if self.sharing is None:
+            labels.pop(DEVICE_PLUGIN_CONFIG_LABEL, None)
+        return labels
+
+
+def _texts(values: t.Mapping[str, t.Any] | None) -> dict[str, str] | None:
+    """Labels and tags as the services take them; YAML's true and 1 are written as such."""
+    if values is None:
+        return None
+    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in values.items()}
