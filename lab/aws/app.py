@@ -124,7 +124,7 @@ class AwsServer:
                 self._eks.tick()
                 with self._gateway.moto_lock:
                     autoscaling.reconcile_groups()
-            except Exception:
+            except Exception:  # noqa: BLE001  time has to go on; what went wrong is in the log
                 _log.exception("a tick failed; the next one tries again")
 
     def _internal_client(self, service: str, account: str, region: str) -> t.Any:
@@ -133,7 +133,7 @@ class AwsServer:
         with self._clients_lock:
             if key not in self._clients:
                 config = Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=60, inject_host_prefix=False)
-                client = self._session.client(service, region_name=region, endpoint_url=self.endpoint, config=config)
+                client = t.cast(t.Any, self._session).client(service, region_name=region, endpoint_url=self.endpoint, config=config)
                 headers = {INTERNAL_HEADER: self._gateway.internal_token, ACCOUNT_HEADER: account}
 
                 def mark(request: t.Any, **_: t.Any) -> None:

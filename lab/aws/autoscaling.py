@@ -149,7 +149,7 @@ def _launch(group: FakeAutoScalingGroup, place: _Place, instance_type: str, life
         metadata_options=data.get("MetadataOptions") or {},
         tags={"instance": {**propagated_tags, **group.instance_tags, ASG_NAME_TAG: group.name}},
     )
-    instance = reservation.instances[0]
+    instance: t.Any = reservation.instances[0]
     instance.lifecycle = lifecycle
     instance.autoscaling_group = group
     profile = data.get("IamInstanceProfile")

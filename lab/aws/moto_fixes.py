@@ -121,7 +121,7 @@ def merge_source_version(original: Wrapper, response: EC2Response) -> ActionResu
     if source is not None:
         data = {**template.get_version(source).data, **data}
     response.error_on_dryrun()
-    version = template.create_version(_with_group_set(data), params.get("VersionDescription"))
+    version = template.create_version(_with_group_set(data), params.get("VersionDescription", ""))
     return ActionResult({"LaunchTemplateVersion": _version_document(response, template, version)})
 
 
@@ -302,7 +302,7 @@ def load_eks_parameters(original: Wrapper, parameter_dict: ParameterDict, key: s
         return
     parameter_dict.__dict__["lab_loaded"] = True
     for name, value in parameters(parameter_dict.region_name).items():
-        parameter = Parameter(
+        parameter = t.cast(t.Any, Parameter)(  # moto declares the class abstract and instantiates it
             account_id=parameter_dict.account_id,
             name=name,
             value=value,
@@ -335,7 +335,7 @@ def create_pending_nat_gateway(original: Wrapper, backend: EC2Backend, *args: t.
 @wraps(EC2Backend, "delete_nat_gateway")
 def delete_nat_gateway_slowly(original: Wrapper, backend: EC2Backend, nat_gateway_id: str) -> t.Any:
     """moto keeps a deleted gateway's interface and address; AWS frees them when the deletion is through, and knows unknown ids."""
-    gateway = backend.nat_gateways.get(nat_gateway_id)
+    gateway: t.Any = backend.nat_gateways.get(nat_gateway_id)
     if gateway is None:
         raise EC2ClientError("NatGatewayNotFound", f"NAT gateway {nat_gateway_id} was not found")
     if gateway.state in ("pending", "available"):

@@ -149,7 +149,7 @@ def list_access_entries(context: Context, params: Params) -> Result:
 @operation("UpdateAccessEntry")
 def update_access_entry(context: Context, params: Params) -> Result:
     _, entry = _entry(context, params)
-    changed = {name: params[name] for name in ("kubernetesGroups", "username") if name in params}
+    changed: Params = {name: params[name] for name in ("kubernetesGroups", "username") if name in params}
     if changed and entry.document["type"] != "STANDARD":
         raise invalid_parameter(f"An access entry of type {entry.document['type']} cannot have kubernetesGroups or a username.")
     _check_names(params)

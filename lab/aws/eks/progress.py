@@ -6,6 +6,8 @@ import base64
 import logging
 import typing as t
 
+from botocore.exceptions import ClientError
+
 from lab.aws.eks.clusters import remove_cluster
 from lab.aws.eks.context import Context, Environment
 from lab.aws.eks.nodegroup_resources import describe_group
@@ -55,23 +57,29 @@ def _finish_creation(context: Context, cluster: Cluster) -> None:
 
 
 def _finish_update(context: Context, cluster: Cluster, update: Update) -> None:
-    fault = context.environment.faults.for_update(cluster.name, update.nodegroup, update.document["type"])
-    nodegroup = cluster.nodegroups.get(update.nodegroup)
-    if fault is not None:
-        error = {
-            "errorCode": fault.rule.get("code", "Unknown"),
-            "errorMessage": fault.rule.get("message", "Injected by the lab."),
-            "resourceIds": [update.nodegroup or cluster.name],
-        }
-        update.document.update(status="Failed", errors=[error])
-    else:
-        update.apply()
+    error = _update_error(context, cluster, update)
+    if error is None:
         update.document["status"] = "Successful"
+    else:
+        update.document.update(status="Failed", errors=[{**error, "resourceIds": [update.nodegroup or cluster.name]}])
+    nodegroup = cluster.nodegroups.get(update.nodegroup)
     if nodegroup is not None:
         nodegroup.status = "ACTIVE"
         nodegroup.next_health_check = 0.0
     else:
         cluster.status = "ACTIVE"
+
+
+def _update_error(context: Context, cluster: Cluster, update: Update) -> Document | None:
+    """Carry the update out; why it failed, None when it did not."""
+    fault = context.environment.faults.for_update(cluster.name, update.nodegroup, update.document["type"])
+    if fault is not None:
+        return {"errorCode": fault.rule.get("code", "Unknown"), "errorMessage": fault.rule.get("message", "Injected by the lab.")}
+    try:
+        update.apply()
+    except ClientError as error:
+        return {"errorCode": "Unknown", "errorMessage": str(error)}
+    return None
 
 
 def _advance_nodegroup(context: Context, cluster: Cluster, nodegroup: Nodegroup, now: float) -> None:
