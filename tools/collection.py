@@ -85,7 +85,7 @@ def build(work: Path) -> Path:
 def installed(work: Path, archive: Path) -> Path:
     """Install the archive as a user would, with the collections it depends on linked beside it; return its directory."""
     collections = work / "ansible_collections"
-    install = ["collection", "install", "--offline", "--no-deps", "--collections-path", str(work), str(archive)]
+    install = ["collection", "install", "--offline", "--no-deps", "--force", "--collections-path", str(work), str(archive)]
     run([str(BIN / "ansible-galaxy"), *install], cwd=work)
     for name in DEPENDENCIES:
         namespace, collection = name.split(".")

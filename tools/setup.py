@@ -84,7 +84,7 @@ def answer(command: list[str]) -> str | None:
 
 def probe(path: str) -> Interpreter | None:
     """Run a candidate and return what it is, or None where it is not a CPython that answers."""
-    script = "import json, platform, sys; print(json.dumps([platform.python_implementation(), sys.executable, list(sys.version_info[:3]), sys.version]))"
+    script = "import json, os, platform, sys; print(json.dumps([platform.python_implementation(), os.path.realpath(sys.executable), list(sys.version_info[:3]), sys.version]))"
     text = answer([path, "-I", "-c", script])
     if text is None:
         return None

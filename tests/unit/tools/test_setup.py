@@ -137,7 +137,7 @@ def test_environment_is_built_once_and_again_when_it_is_incomplete(builds: list[
 
 
 def test_two_runs_at_once_build_it_once(builds: list[Path], capfd: pytest.CaptureFixture[str]) -> None:
-    threads = [threading.Thread(target=setup.environment) for _ in range(2)]
+    threads = [threading.Thread(target=setup.environment) for number in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
