@@ -64,8 +64,10 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def run(command: list[str], environment: dict[str, str] | None = None) -> None:
+def run(command: list[str]) -> None:
     """Run a command that is quiet when it works; Unable with its output when it does not."""
+    # uv trusts the system's certificates, as pip does, under one of these names by its version.
+    environment = {"UV_SYSTEM_CERTS": "true", "UV_NATIVE_TLS": "true", **os.environ}
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False)
     if done.returncode:
         raise Unable(f"{' '.join(command[:4])} … ended with {done.returncode}:\n{done.stdout.strip()}")
