@@ -80,6 +80,14 @@ WAITERS: dict[str, Waiter] = {
         issues="update.errors[].errorMessage",
         subject="name",
     ),
+    "update_settled": Waiter(
+        service="eks",
+        operation="DescribeUpdate",
+        acceptors=tuple(_path(status, "update.status", "success") for status in ("Successful", "Failed", "Cancelled")),
+        status="update.status",
+        issues="update.errors[].errorMessage",
+        subject="name",
+    ),
     "nodegroup_active": Waiter(
         service="eks",
         operation="DescribeNodegroup",
@@ -100,6 +108,13 @@ WAITERS: dict[str, Waiter] = {
         status="nodegroup.status",
         issues="nodegroup.health.issues[].message",
         subject="nodegroupName",
+    ),
+    "vpc_available": Waiter(
+        service="ec2",
+        operation="DescribeVpcs",
+        acceptors=(_path_all("available", "Vpcs[].State", "success"), _error("InvalidVpcID.NotFound", "retry")),
+        status="Vpcs[0].State",
+        subject="VpcIds",
     ),
     "nat_gateway_available": Waiter(
         service="ec2",
