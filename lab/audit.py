@@ -10,14 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 
 WRITE_VERBS = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 REVIEWS = frozenset(
-    (
+    {
         "tokenreviews",
         "subjectaccessreviews",
         "localsubjectaccessreviews",
         "selfsubjectaccessreviews",
         "selfsubjectrulesreviews",
         "selfsubjectreviews",
-    )
+    }
 )
 FINAL_STAGES = frozenset({"ResponseComplete", "Panic"})
 

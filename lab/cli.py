@@ -289,7 +289,7 @@ def _write_kubeconfig(state: State, name: str) -> Path:
 def logs(state: State, options: argparse.Namespace) -> None:
     """Print a log. Logs can be read after the lab has been killed too, until `down` removes them."""
     if options.what == "aws":
-        entries = requestlog.read(_aws_log(state))
+        entries = requestlog.read(state.request_log)
         _print_lines(requestlog.writes(entries) if options.writes else entries)
     elif options.what == "audit":
         if not options.name:
@@ -307,10 +307,6 @@ def _print_lines(entries: t.Iterable[object]) -> None:
     for entry in entries:
         slots: tuple[str, ...] = getattr(type(entry), "__slots__", ())
         print(json.dumps({name: getattr(entry, name) for name in slots}))
-
-
-def _aws_log(state: State) -> Path:
-    return state.aws / "requests.jsonl"
 
 
 def _process_log(state: State, name: str) -> Path:

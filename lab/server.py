@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import typing as t
 from pathlib import Path
 
 from lab import binaries
@@ -18,7 +19,6 @@ from lab.contracts import ClusterRef
 from lab.kubernetes.controlplane import LocalControlPlanes
 from lab.kubernetes.webhook import TokenWebhook
 from lab.nodes.manager import NodeLoops
-from lab.nodes.registrar import Clients
 from lab.state import DAEMON, State
 from lab.supervisor import Supervisor
 
@@ -33,9 +33,9 @@ class Lab:
         self.state, self.clock = state, clock
         self.supervisor = Supervisor(state.records)
         programs = functools.cache(functools.partial(binaries.control_plane, _log.info))
-        self.nodes = NodeLoops(self._clients, clock)
+        self.nodes = NodeLoops(self._client, clock)
         self.planes = LocalControlPlanes(state, self.supervisor, programs, self._webhook_url, self.nodes.start, self.nodes.stop)
-        self.aws = AwsServer(state_dir=state.aws, control_planes=self.planes, clock=clock)
+        self.aws = AwsServer(clock=clock, control_planes=self.planes, log_path=state.request_log)
         self.webhook: TokenWebhook
 
     def start(self) -> None:
@@ -72,8 +72,8 @@ class Lab:
     def _webhook_url(self, cluster: ClusterRef) -> str:
         return self.webhook.url(cluster)
 
-    def _clients(self) -> Clients:
-        return Clients(self.aws.endpoint, *self.aws.admin_credentials)
+    def _client(self, service: str, account: str, region: str) -> t.Any:
+        return self.aws.internal_client(service, account, region)
 
     def _tell(self, what: str, detail: str, begin: float) -> None:
         line = f"{what} ({detail}) in {time.monotonic() - begin:.1f} s"

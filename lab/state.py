@@ -42,7 +42,7 @@ class State:
         self.startup_log = root / "startup.log"
         self.clusters = root / "clusters"
         self.audit = root / "audit"
-        self.aws = root / "aws"
+        self.request_log = root / "aws" / "requests.jsonl"
         self.kubeconfigs = root / "kubeconfigs"
         self.records = Records(root / "processes")
 

@@ -22,7 +22,7 @@ LIFETIME = datetime.timedelta(minutes=15)  # STS ignores X-Amz-Expires; 15 minut
 CLOCK_SKEW = datetime.timedelta(minutes=5)
 ALGORITHM = "AWS4-HMAC-SHA256"
 PARAMETERS = frozenset(
-    (
+    {
         "action",
         "version",
         "x-amz-algorithm",
@@ -32,7 +32,7 @@ PARAMETERS = frozenset(
         "x-amz-security-token",
         "x-amz-signature",
         "x-amz-signedheaders",
-    )
+    }
 )
 STS_HOST = re.compile(r"sts(-fips)?(\.[a-z]{2}(-[a-z]+)+-\d)?\.(amazonaws\.com(\.cn)?|api\.aws)")
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 import typing as t
 from collections.abc import Callable
 
-import boto3
-import botocore.config
 import botocore.exceptions
 
 from lab.clock import Clock
@@ -18,35 +15,18 @@ from lab.kubernetes.client import ApiError, Json, Kube
 from lab.nodes import node as nodes
 from lab.nodes.loop import Loop
 
-USER_AGENT = "gpuops-lab-internal"  # the request log leaves such calls out
 BOOT_SECONDS = 45.0  # simulated, from the first sight of a running instance to its registration
 PRESENT_STATES = ("pending", "running", "stopping", "stopped")
 _log = logging.getLogger(__name__)
 
-
-class Clients:
-    """boto3 clients against the simulated AWS, made once for each service and region."""
-
-    def __init__(self, endpoint: str, access_key_id: str, secret_access_key: str) -> None:
-        self._session: t.Any = boto3.session.Session(access_key_id, secret_access_key)
-        self._endpoint = endpoint
-        self._lock = threading.Lock()
-        self._clients: dict[tuple[str, str], t.Any] = {}
-
-    def get(self, service: str, region: str) -> t.Any:
-        with self._lock:
-            if (service, region) not in self._clients:
-                config = botocore.config.Config(user_agent_extra=USER_AGENT, retries={"mode": "standard", "max_attempts": 2})
-                self._clients[service, region] = self._session.client(
-                    service, region_name=region, endpoint_url=self._endpoint, config=config
-                )
-            return self._clients[service, region]
+#: (service, account, region) -> boto3 client whose calls are neither logged nor met by faults
+AwsClients = Callable[[str, str, str], t.Any]
 
 
 class Registrar(Loop):
     """One cluster's nodes. Instances of node groups, Auto Scaling groups and Karpenter are treated alike; EC2 knows them all."""
 
-    def __init__(self, cluster: ClusterRef, kube: Kube, current: Callable[[], list[Json]], clients: Clients, clock: Clock) -> None:
+    def __init__(self, cluster: ClusterRef, kube: Kube, current: Callable[[], list[Json]], clients: AwsClients, clock: Clock) -> None:
         super().__init__(f"registrar {cluster.name}", every=1.0)
         self._cluster, self._kube, self._nodes, self._clients, self._clock = cluster, kube, current, clients, clock
         self._types: dict[str, Json] = {}
@@ -82,7 +62,10 @@ class Registrar(Loop):
 
     @property
     def _ec2(self) -> t.Any:
-        return self._clients.get("ec2", self._cluster.region)
+        return self._client("ec2")
+
+    def _client(self, service: str) -> t.Any:
+        return self._clients(service, self._cluster.account, self._cluster.region)
 
     def _register(self, raw: Json, groups: dict[str, Json | None]) -> None:
         instance = self._instance(raw)
@@ -116,9 +99,8 @@ class Registrar(Loop):
     def _group(self, name: str, groups: dict[str, Json | None]) -> Json | None:
         """eks:DescribeNodegroup once for each step; None when the group is not there."""
         if name not in groups:
-            eks = self._clients.get("eks", self._cluster.region)
             try:
-                groups[name] = eks.describe_nodegroup(clusterName=self._cluster.name, nodegroupName=name)["nodegroup"]
+                groups[name] = self._client("eks").describe_nodegroup(clusterName=self._cluster.name, nodegroupName=name)["nodegroup"]
             except botocore.exceptions.ClientError as error:
                 if error.response["Error"]["Code"] != "ResourceNotFoundException":
                     raise
