@@ -1,0 +1,66 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: sharing_configurations
+author:
+  - the gpuops.eks contributors (@gpuops)
+version_added: 0.1.0
+short_description: The device plugin configurations that pools need
+description:
+  - Pools with the same C(sharing) have one configuration, which their nodes name in the label C(nvidia.com/device-plugin.config).
+options:
+  _input:
+    description: The pools, as in O(gpuops.eks.eks_gpu_nodepool#module:pools). Pools without GPUs need none.
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Run the device plugin as the pools need it
+  gpuops.eks.nvidia_device_plugin:
+    cluster_name: demo
+    configurations: "{{ gpu_nodepools | gpuops.eks.sharing_configurations }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The configurations, as O(gpuops.eks.nvidia_device_plugin#module:configurations) takes them.
+  type: list
+  elements: dict
+  sample:
+    - name: time-slicing-10
+      sharing: {strategy: time_slicing, replicas: 10, rename: false, fail_requests_greater_than_one: true}
+"""
+
+import typing as t
+
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
+
+
+def configurations(pools: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """Return one configuration for each way of sharing, in the order of the pools."""
+    sharings = (Sharing.from_params(pool.get("sharing")) for pool in pools if (pool.get("accelerator") or "nvidia") == "nvidia")
+    return [{"name": sharing.configuration, "sharing": _options(sharing)} for sharing in dict.fromkeys(sharings)]
+
+
+def _options(sharing: Sharing) -> dict[str, t.Any]:
+    if sharing.strategy == "none":
+        return {"strategy": "none"}
+    return {
+        "strategy": sharing.strategy,
+        "replicas": sharing.replicas,
+        "rename": sharing.rename,
+        "fail_requests_greater_than_one": sharing.fail_requests_greater_than_one,
+    }
+
+
+class FilterModule:
+    """The filter by its name."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"sharing_configurations": configurations}

@@ -1,0 +1,192 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""What is wrong with a whole inventory, found at once and before any client exists. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model.form import form_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import network_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import pools_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing, sharing_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.variables import FACTS, PLAYBOOK, ROLES, known, variables_of
+
+Variables = t.Mapping[str, t.Any]
+
+SOURCE = "the collection's variables, docs/variables.md"
+_SIMILAR = 0.85
+_ACCOUNT = re.compile(r"\d{12}")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+){1,2}-\d")
+_VERSION = re.compile(r"1\.\d{1,3}")
+
+
+def inventory_faults(variables: Variables, roles: t.Sequence[str]) -> list[Fault]:
+    """Every fault of the variables that a play of these roles reads, and every name that looks like ours and is none of ours.
+
+    The gpu_nodepools of a play without pools are not looked at, nor are the settings of roles that do not run.
+    """
+    spec = variables_of(roles)
+    relevant = {name: value for name, value in variables.items() if name in spec}
+    faults = [*_unknown_faults(variables), *form_faults(spec, relevant, source=SOURCE)]
+    if "gpu_nodepools" in relevant:
+        faults += pools_faults(relevant["gpu_nodepools"], path="gpu_nodepools")
+    for rule in _RULES:
+        faults += rule(relevant)
+    return list({(fault.path, fault.allowed): fault for fault in faults}.values())
+
+
+def _unknown_faults(variables: Variables) -> list[Fault]:
+    names = [*known()]
+    prefixes = (*(f"{role}_" for role in ROLES), "gpuops_")
+    faults = []
+    for name in sorted(set(variables) - set(names) - FACTS):
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.6 if name.startswith(prefixes) else _SIMILAR)
+        if near:
+            faults.append(Fault(path=name, value=name, allowed=f"no such variable; did you mean {near[0]!r}?", source=SOURCE))
+        elif name.startswith(prefixes):
+            allowed = "no such variable; names that begin with a role's name are the collection's"
+            faults.append(Fault(path=name, value=name, allowed=allowed, source=SOURCE))
+    return faults
+
+
+def _match(name: str, pattern: re.Pattern[str], allowed: str, source: str) -> t.Callable[[Variables], list[Fault]]:
+    def rule(variables: Variables) -> list[Fault]:
+        value = variables.get(name)
+        if value is None or isinstance(value, (dict, list)) or pattern.fullmatch(str(value)):
+            return []
+        return [Fault(path=name, value=value, allowed=allowed, source=source)]
+
+    return rule
+
+
+def _name_faults(variables: Variables) -> list[Fault]:
+    return cluster_name_faults(variables.get("eks_cluster_name"), "eks_cluster_name")
+
+
+def _version_faults(variables: Variables) -> list[Fault]:
+    value = variables.get("eks_cluster_version")
+    if isinstance(value, float):
+        allowed = "text in quotes: without them YAML reads 1.30 as the number 1.3"
+        return [Fault(path="eks_cluster_version", value=value, allowed=allowed, source="YAML 1.1, float")]
+    rule = _match("eks_cluster_version", _VERSION, "a minor version such as '1.36'", "EKS API Reference, CreateCluster: version")
+    return rule(variables)
+
+
+def _network(value: t.Any) -> ipaddress.IPv4Network | None:
+    try:
+        return ipaddress.IPv4Network(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _access_faults(variables: Variables) -> list[Fault]:
+    values = variables.get("eks_cluster_public_access_cidrs")
+    allowed = "an IPv4 address range such as 203.0.113.0/24, without bits set right of its prefix"
+    return [
+        Fault(path=f"eks_cluster_public_access_cidrs[{index}]", value=value, allowed=allowed, source="RFC 4632")
+        for index, value in enumerate(values if isinstance(values, list) else [])
+        if isinstance(value, str) and _network(value) is None
+    ]
+
+
+def _endpoint_faults(variables: Variables) -> list[Fault]:
+    private, public = variables.get("eks_cluster_endpoint_private_access"), variables.get("eks_cluster_endpoint_public_access")
+    if private is False and public is False:
+        allowed = "true where eks_cluster_endpoint_public_access is false: an API server without any endpoint cannot be reached"
+        source = "EKS User Guide, Cluster API server endpoint"
+        return [Fault(path="eks_cluster_endpoint_private_access", value=private, allowed=allowed, source=source)]
+    return []
+
+
+def _network_faults(variables: Variables) -> list[Fault]:
+    """What eks_network would say of its options, under the names of the variables."""
+    if not any(name.startswith("eks_network_") for name in variables):
+        return []
+    options = {name.removeprefix("eks_network_"): value for name, value in variables.items() if name.startswith("eks_network_")}
+    unset = "zone_count" if options.get("zones") else "zones"
+    return [replace(fault, path=f"eks_network_{fault.path}") for fault in network_faults({**options, unset: None})]
+
+
+def _pools(variables: Variables) -> list[t.Mapping[str, t.Any]]:
+    pools = variables.get("gpu_nodepools")
+    return [pool for pool in pools if isinstance(pool, t.Mapping)] if isinstance(pools, list) else []
+
+
+def _zone_faults(variables: Variables) -> list[Fault]:
+    """A pool in a zone where the network has no subnet. Names and ids of zones cannot be compared without asking AWS."""
+    zones = variables.get("eks_network_zones")
+    if not isinstance(zones, list) or not zones:
+        return []
+    faults = []
+    for index, pool in enumerate(_pools(variables)):
+        named = pool.get("zones")
+        for number, zone in enumerate(named if isinstance(named, list) else []):
+            if zone not in zones and _same_kind(zone, zones):
+                allowed = f"a zone of eks_network_zones: {', '.join(map(str, zones))}"
+                faults.append(Fault(path=f"gpu_nodepools[{index}].zones[{number}]", value=zone, allowed=allowed, source=SOURCE))
+    return faults
+
+
+def _same_kind(zone: t.Any, zones: list[t.Any]) -> bool:
+    """Whether all of them are names (us-west-2a) or all of them ids (usw2-az1)."""
+    return len({bool(re.fullmatch(r"[a-z0-9]+-az\d+", str(one))) for one in (zone, *zones)}) == 1
+
+
+def _workload_faults(variables: Variables) -> list[Fault]:
+    """A workload whose resource no pool advertises would wait for ever."""
+    if variables.get("gpu_workloads_state") != "present" or "gpu_nodepools" not in variables:
+        return []
+    resource = variables.get("gpu_workloads_resource")
+    advertised = {Sharing.from_params(pool.get("sharing")).resource for pool in _pools(variables) if _shares_gpus(pool)}
+    if resource in advertised:
+        return []
+    what = f"what the pools advertise: {', '.join(sorted(advertised))}" if advertised else "none: no pool has GPUs"
+    allowed = f"{what}; or gpu_workloads_state: absent"
+    return [Fault(path="gpu_workloads_resource", value=resource, allowed=allowed, source="Kubernetes, Schedule GPUs")]
+
+
+def _shares_gpus(pool: t.Mapping[str, t.Any]) -> bool:
+    if (pool.get("accelerator") or "nvidia") != "nvidia":
+        return False
+    sharing = pool.get("sharing")
+    return sharing is None or (isinstance(sharing, t.Mapping) and not sharing_faults(sharing, "") and _typed(sharing))
+
+
+def _typed(sharing: t.Mapping[str, t.Any]) -> bool:
+    return sharing.get("replicas") is None or str(sharing["replicas"]).isdigit()
+
+
+def _least_faults(name: str, least: int) -> t.Callable[[Variables], list[Fault]]:
+    def rule(variables: Variables) -> list[Fault]:
+        value = variables.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value >= least:
+            return []
+        return [Fault(path=name, value=value, allowed=f"at least {least}", source=SOURCE)]
+
+    return rule
+
+
+_RULES: tuple[t.Callable[[Variables], list[Fault]], ...] = (
+    _name_faults,
+    _match("eks_cluster_region", _REGION, "the name of a region such as us-west-2", "AWS Regions and Availability Zones"),
+    _match("eks_cluster_account_id", _ACCOUNT, "12 digits, in quotes", "AWS Account Management Reference: account ids"),
+    _version_faults,
+    _access_faults,
+    _endpoint_faults,
+    _network_faults,
+    _zone_faults,
+    _workload_faults,
+    _least_faults("gpu_workloads_replicas", 0),
+    _least_faults("gpu_workloads_resource_count", 1),
+    *(_least_faults(name, 0) for name in sorted({*known()} - {*PLAYBOOK}) if name.endswith(("_wait_timeout", "_wait_interval"))),
+)
