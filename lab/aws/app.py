@@ -56,7 +56,7 @@ class AwsServer:
                 clock=clock,
                 control_planes=control_planes,
                 faults=self.faults,
-                clients=self._internal_client,
+                clients=self.internal_client,
                 durations=durations or Durations(),
             )
         )
@@ -117,17 +117,20 @@ class AwsServer:
         identities.create_admin(self.account)
         ec2_backends[self.account][self.region].describe_vpcs()  # the default VPC and the images, before anybody waits for them
 
+    def tick(self) -> None:
+        """Bring what nobody asks about to what the clock says; a thread does it all the time."""
+        self._eks.tick()
+        with self._gateway.moto_lock:
+            autoscaling.reconcile_groups()
+
     def _run_ticks(self) -> None:
-        """Let time pass for what nobody asks about."""
         while not self._stopping.wait(TICK_SECONDS):
             try:
-                self._eks.tick()
-                with self._gateway.moto_lock:
-                    autoscaling.reconcile_groups()
+                self.tick()
             except Exception:  # noqa: BLE001  time has to go on; what went wrong is in the log
                 _log.exception("a tick failed; the next one tries again")
 
-    def _internal_client(self, service: str, account: str, region: str) -> t.Any:
+    def internal_client(self, service: str, account: str, region: str) -> t.Any:
         """A client of this server whose calls are not logged, not checked, and meant for ``account``."""
         key = (service, account, region)
         with self._clients_lock:

@@ -5,6 +5,7 @@ moto has no plug-in interface, so these wrap methods of its classes. They are in
 
 from __future__ import annotations
 
+import copy
 import datetime
 import functools
 import typing as t
@@ -15,12 +16,13 @@ from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult
 from moto.ec2 import utils as ec2_utils
 from moto.ec2.exceptions import EC2ClientError, InvalidLaunchTemplateVersionNotFound
-from moto.ec2.models import EC2Backend
+from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import parse_user_data
+from moto.iam.models import IAMBackend
 from moto.kms.models import KmsBackend
 from moto.ssm.models import Parameter, ParameterDict
 
@@ -327,8 +329,7 @@ def create_pending_nat_gateway(original: Wrapper, backend: EC2Backend, *args: t.
     gateway.state = "pending"
     gateway.lab_due = surroundings().clock.seconds() + NAT_GATEWAY_CREATE_SECONDS
     gateway._eni.description = f"Interface for NAT Gateway {gateway.id}"
-    gateway._eni.status = "in-use"
-    gateway._eni.requester_managed = True
+    hold_interface(backend.account_id, backend.region_name, gateway._eni.id)
     return gateway
 
 
@@ -380,6 +381,13 @@ def _tags(resource: t.Any) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in resource.get_tags()}
 
 
+def hold_interface(account: str, region: str, interface_id: str) -> None:
+    """Make an interface one that a service holds: in use, although no instance has it. No API call does that."""
+    interface = ec2_backends[account][region].enis[interface_id]
+    interface.status = "in-use"
+    interface.requester_managed = True
+
+
 # Instances
 
 
@@ -393,7 +401,17 @@ def delete_interfaces_with_instance(original: Wrapper, instance: Instance, nic_s
             interface.delete_on_termination = True
 
 
-# KMS, Auto Scaling
+# IAM, KMS, Auto Scaling
+
+_managed_policies: list[t.Any] = []
+
+
+@wraps(IAMBackend, "_init_aws_policies")
+def copy_managed_policies(original: Wrapper, backend: IAMBackend) -> list[t.Any]:
+    """moto parses AWS's 1500 managed policies anew for each account: most of the time that a reset takes."""
+    if not _managed_policies:
+        _managed_policies.extend(original(backend))
+    return [copy.copy(policy) for policy in _managed_policies]
 
 
 @wraps(KmsBackend, "schedule_key_deletion")

@@ -19,6 +19,7 @@ from lab.aws.eks.paging import page
 from lab.aws.eks.state import Cluster, Document
 from lab.aws.eks.tags import checked_tags
 from lab.aws.eks.versions import default_version, supported_version
+from lab.aws.moto_fixes import hold_interface
 from lab.contracts import ClusterRef
 
 LOG_TYPES = ("api", "audit", "authenticator", "controllerManager", "scheduler")
@@ -123,6 +124,7 @@ def _create_interfaces(context: Context, ref: ClusterRef, chosen: list[Subnet], 
     for subnet in chosen[:MAX_CONTROL_PLANE_INTERFACES]:
         reply = ec2.create_network_interface(SubnetId=subnet.id, Groups=groups, Description=f"Amazon EKS {ref.name}")
         interfaces.append(str(reply["NetworkInterface"]["NetworkInterfaceId"]))
+        hold_interface(ref.account, ref.region, interfaces[-1])
     return interfaces
 
 
