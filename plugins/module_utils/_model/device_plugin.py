@@ -157,7 +157,8 @@ def device_plugin_faults(params: t.Mapping[str, t.Any]) -> list[Fault]:
     """What is wrong with the module's options beyond their types; values of wrong types are left to those who look at types."""
     faults = [] if _is_name(params.get("namespace"), 63) else [_name_fault("namespace", params.get("namespace"), 63)]
     configurations = params.get("configurations")
-    items = [(f"configurations[{i}]", c) for i, c in enumerate(configurations) if isinstance(c, t.Mapping)] if _is_list(configurations) else []
+    listed = configurations if isinstance(configurations, (list, tuple)) else ()
+    items = [(f"configurations[{index}]", item) for index, item in enumerate(listed) if isinstance(item, t.Mapping)]
     for path, item in items:
         faults += _configuration_faults(item, path)
     faults += _overlaps(items)
@@ -199,10 +200,6 @@ def _overlaps(items: t.Sequence[tuple[str, t.Mapping[str, t.Any]]]) -> list[Faul
 def _labels(item: t.Mapping[str, t.Any]) -> frozenset[tuple[str, str]]:
     selector = item.get("node_selector")
     return frozenset((str(key), str(value)) for key, value in selector.items()) if isinstance(selector, t.Mapping) else frozenset()
-
-
-def _is_list(value: t.Any) -> bool:
-    return isinstance(value, (list, tuple))
 
 
 def _is_name(value: t.Any, limit: int) -> bool:

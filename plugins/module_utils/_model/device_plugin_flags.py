@@ -21,6 +21,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.form import form
 Flags = t.Mapping[str, t.Any]
 
 SOURCE = "NVIDIA k8s-device-plugin, api/config/v1/flags.go"
+_CONVERTERS: dict[str, t.Callable[[t.Any], t.Any]] = {"bool": check_type_bool, "list": check_type_list, "str": str}
 _DURATION = re.compile(r"([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+|infinite")
 
 _PLUGIN: dict[str, dict[str, t.Any]] = {
@@ -88,12 +89,5 @@ def clean_flags(flags: Flags, spec: t.Mapping[str, t.Mapping[str, t.Any]] = FLAG
         if value is None:
             continue
         kind = spec[key]["type"]
-        if kind == "dict":
-            cleaned[key] = clean_flags(value, spec[key]["options"])
-        elif kind == "bool":
-            cleaned[key] = check_type_bool(value)
-        elif kind == "list":
-            cleaned[key] = check_type_list(value)
-        else:
-            cleaned[key] = str(value)
+        cleaned[key] = clean_flags(value, spec[key]["options"]) if kind == "dict" else _CONVERTERS[kind](value)
     return cleaned

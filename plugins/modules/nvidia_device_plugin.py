@@ -1,0 +1,323 @@
+#!/usr/bin/python
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_device_plugin
+short_description: NVIDIA's device plugin, one DaemonSet for each way of sharing GPUs
+version_added: 0.1.0
+author:
+  - the gpuops.eks contributors (@gpuops)
+description:
+  - Installs NVIDIA's device plugin for Kubernetes. Each configuration gets a ConfigMap and a DaemonSet of its own, which selects its
+    nodes by affinity; a change restarts the pods of that configuration alone.
+  - The objects are applied server-side with the field manager C(gpuops.eks). Each is first tried as a server-side dry run and only
+    written where something would change.
+  - The module never labels nodes. Node pools of this collection carry the label C(nvidia.com/device-plugin.config) from their first
+    moment; for other nodes, set it yourself or use O(configurations[].node_selector).
+  - It refuses to work beside a device plugin that somebody else installed, and names it.
+  - In check mode the plan has the writes that a run would make. Where the cluster does not exist yet, these are creates.
+extends_documentation_fragment:
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - gpuops.eks._attributes
+  - gpuops.eks._attributes.actiongroup
+  - gpuops.eks._aws
+  - gpuops.eks._k8s
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  cluster_name:
+    description:
+      - Name of the EKS cluster. The API server is found and asked with the AWS credentials unless O(kubernetes) says how.
+      - One of O(cluster_name) and O(kubernetes) is required.
+    type: str
+  state:
+    description:
+      - V(absent) removes every object of this module from the cluster, its namespace too unless something else is in it.
+    type: str
+    choices: [present, absent]
+    default: present
+  configurations:
+    description:
+      - The ways in which nodes share their GPUs. Required with O(state=present).
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - Name of the configuration. Nodes with the label C(nvidia.com/device-plugin.config) of this value run it.
+          - V(default) also runs on nodes without that label that have C(nvidia.com/gpu.present=true).
+        type: str
+        required: true
+      node_selector:
+        description:
+          - Labels that nodes already have, all of which select a node. It replaces the label C(nvidia.com/device-plugin.config).
+          - Two configurations that select one node are refused.
+        type: dict
+      sharing:
+        description:
+          - How pods share a GPU. Whole GPUs when left out.
+        type: dict
+        suboptions:
+          strategy:
+            description:
+              - V(none) gives whole GPUs, V(time_slicing) lets pods take turns. V(mps) is not in this release.
+            type: str
+            choices: [none, time_slicing, mps]
+            default: none
+          replicas:
+            description:
+              - Shares of each GPU, at least 2. For shares of 20 % of a GPU's memory each, V(5).
+            type: int
+          backend:
+            description:
+              - V(auto) means the device plugin. The others are not for this module.
+            type: str
+            choices: [auto, device_plugin, bottlerocket, gpu_operator]
+            default: auto
+          rename:
+            description:
+              - Whether shares are advertised as C(nvidia.com/gpu.shared). Autoscalers that know C(nvidia.com/gpu) only then buy no nodes
+                for such pods.
+            type: bool
+            default: false
+          fail_requests_greater_than_one:
+            description:
+              - Whether pods that ask for more than one share are refused. NVIDIA's own default for time slicing is the opposite, but two
+                shares give a pod no more of a GPU than one.
+            type: bool
+            default: true
+      flags:
+        description:
+          - The C(flags) block of the plugin's configuration file, in NVIDIA's spelling (V({plugin: {deviceListStrategy: [cdi-cri]}})).
+          - Every key and value is checked, since NVIDIA's parser drops what it does not know without a word.
+        type: dict
+  purge_configurations:
+    description:
+      - Whether to remove configurations of this module that O(configurations) does not list.
+    type: bool
+    default: false
+  image:
+    description:
+      - The plugin's image.
+    type: dict
+    suboptions:
+      registry:
+        description: Registry, such as a mirror of your own.
+        type: str
+        default: nvcr.io
+      repository:
+        description: Repository in the registry.
+        type: str
+        default: nvidia/k8s-device-plugin
+      tag:
+        description: Version of the plugin.
+        type: str
+        default: v0.19.3
+      digest:
+        description: Digest (V(sha256:…)) that the image must have.
+        type: str
+      pull_secrets:
+        description: Names of secrets in O(namespace) to pull the image with.
+        type: list
+        elements: str
+        default: []
+  namespace:
+    description:
+      - Namespace of all objects. It is made where it does not exist; one that is not ours is used as it is.
+    type: str
+    default: gpuops-nvidia
+  tolerations:
+    description:
+      - Tolerations of the plugin's pods besides those for C(nvidia.com/gpu) and C(CriticalAddonsOnly), for nodes with other taints.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      key:
+        description: Key of the taint; every taint when left out.
+        type: str
+      operator:
+        description: Whether the value has to be equal.
+        type: str
+        choices: [Exists, Equal]
+        default: Equal
+      value:
+        description: Value of the taint.
+        type: str
+      effect:
+        description: Effect of the taint; every effect when left out.
+        type: str
+        choices: [NoSchedule, PreferNoSchedule, NoExecute]
+  wait_timeout:
+    description:
+      - Seconds to wait until every node that a configuration selects advertises exactly its GPUs times the replicas. The wait ends
+        earlier when a pod's state says that it will not come true.
+    type: int
+    default: 600
+seealso:
+  - module: gpuops.eks.gpu_capacity_info
+  - name: NVIDIA device plugin for Kubernetes
+    description: Its configuration file and flags.
+    link: https://github.com/NVIDIA/k8s-device-plugin
+"""
+
+EXAMPLES = r"""
+- name: Ten shares of each GPU on nodes of the configuration's label, whole GPUs elsewhere
+  gpuops.eks.nvidia_device_plugin:
+    cluster_name: demo
+    region: us-west-2
+    configurations:
+      - name: default
+      - name: time-slicing-10
+        sharing:
+          strategy: time_slicing
+          replicas: 10
+
+- name: Four shares on the nodes of one node group, by a kubeconfig
+  gpuops.eks.nvidia_device_plugin:
+    kubernetes:
+      kubeconfig: ~/.kube/config
+      context: demo
+    configurations:
+      - name: notebooks
+        node_selector:
+          eks.amazonaws.com/nodegroup: notebooks
+        sharing:
+          strategy: time_slicing
+          replicas: 4
+        flags:
+          plugin:
+            deviceListStrategy: [cdi-cri]
+
+- name: Remove the device plugin
+  gpuops.eks.nvidia_device_plugin:
+    cluster_name: demo
+    region: us-west-2
+    state: absent
+"""
+
+RETURN = r"""
+device_plugin:
+  description: The device plugin and what its nodes advertise; null with O(state=absent).
+  returned: success
+  type: dict
+  contains:
+    namespace:
+      description: Namespace of all objects.
+      type: str
+      returned: always
+      sample: gpuops-nvidia
+    image:
+      description: Image of the plugin.
+      type: str
+      returned: always
+      sample: nvcr.io/nvidia/k8s-device-plugin:v0.19.3
+    configurations:
+      description: The configurations in the order of the option.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        name:
+          description: Name of the configuration.
+          type: str
+          returned: always
+          sample: time-slicing-10
+        daemon_set:
+          description: Name of its DaemonSet.
+          type: str
+          returned: always
+          sample: nvidia-device-plugin-time-slicing-10
+        config_map:
+          description: Name of its ConfigMap.
+          type: str
+          returned: always
+          sample: nvidia-device-plugin-time-slicing-10
+        hash:
+          description: Hash of what its pods are made of; pods restart when it changes.
+          type: str
+          returned: always
+          sample: 6a09e667f3bcc908
+        desired_nodes:
+          description: Nodes that should run its pod; null where the cluster is only planned.
+          type: int
+          returned: always
+          sample: 1
+        ready_nodes:
+          description: Nodes on which its pod is ready; null where the cluster is only planned.
+          type: int
+          returned: always
+          sample: 1
+        nodes:
+          description: The nodes that it selects.
+          type: list
+          elements: dict
+          returned: always
+          contains:
+            name:
+              description: Name of the node.
+              type: str
+              returned: always
+              sample: ip-10-0-37-13.us-west-2.compute.internal
+            resource:
+              description: The extended resource.
+              type: str
+              returned: always
+              sample: nvidia.com/gpu
+            expected:
+              description: What it should advertise; null where the number of its GPUs is not known.
+              type: int
+              returned: always
+              sample: 10
+            advertised:
+              description: What it advertises.
+              type: int
+              returned: always
+              sample: 10
+plan:
+  description: The writes that were made, in check mode would be made.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - action: kubernetes:patch daemonsets.apps
+      target: gpuops-nvidia/nvidia-device-plugin-default
+      effect: create
+      fields: []
+      reason: ""
+progress:
+  description: What was waited for.
+  returned: always
+  type: list
+  elements: str
+  sample:
+    - "DaemonSet nvidia-device-plugin-default: desiredNumberScheduled 1, updatedNumberScheduled 1, numberReady 1"
+"""
+
+from ansible_collections.gpuops.eks.plugins.module_utils._argspec import ArgumentSpec, aws_spec
+from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import DEVICE_PLUGIN_OPTIONS, device_plugin_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._run.device_plugin import device_plugin
+from ansible_collections.gpuops.eks.plugins.module_utils._run.module import run_module
+
+ARGUMENTS = ArgumentSpec(
+    options=DEVICE_PLUGIN_OPTIONS,
+    required_if=(("state", "present", ("configurations",)),),
+    required_one_of=(("cluster_name", "kubernetes"),),
+)
+
+
+def main() -> None:
+    run_module(aws_spec(ARGUMENTS, wait_timeout=600, kubernetes=True), device_plugin, validate=device_plugin_faults)
+
+
+if __name__ == "__main__":
+    main()
