@@ -110,7 +110,7 @@ def observe(aws: Aws, owner: Owner, *, interfaces: bool = False) -> Network:
     _single("VPCs", [vpc["VpcId"] for vpc in vpcs], owner)
     _single("internet gateways", [gateway["InternetGatewayId"] for gateway in gateways], owner)
     gateway = InternetGateway.from_api(gateways[0]) if gateways else None
-    outside = {"internet_gateway": gateway, "addresses": tuple(Address.from_api(address) for address in addresses)}
+    outside: dict[str, t.Any] = {"internet_gateway": gateway, "addresses": tuple(Address.from_api(address) for address in addresses)}
     return _in_vpc(aws, owner, vpcs[0], outside, interfaces=interfaces) if vpcs else Network(**outside)
 
 
