@@ -225,7 +225,7 @@ def _gpu_family_faults(pool: Pool, family: str, architecture: str, value: str, w
 
 def _architectures(pool: Pool, path: str) -> list[Fault]:
     given = section(pool, "instances").get("architectures")
-    if len(set(name for _index, name in _texts(given))) <= 1:
+    if len({name for _index, name in _texts(given)}) <= 1:
         return []
     allowed = "exactly one architecture: a node group has one AMI"
     return [Fault(path=join(path, "instances.architectures"), value=given, allowed=allowed, source=_NODEGROUP_SOURCE)]
@@ -420,7 +420,7 @@ def _disk(pool: Pool, path: str) -> list[Fault]:
     size, throughput, iops = (_number(disk.get(name)) for name in ("size_gib", "throughput", "iops"))
     faults = [
         _at_least(f"{where}.{name}", value, floor, _EBS_SOURCE)
-        for name, value, floor in (("size_gib", size, 20), ("throughput", throughput, 125), ("iops", iops, 100))
+        for name, value, floor in (("size_gib", size, 20), ("throughput", throughput, 125), ("iops", iops, 3000 if kind == "gp3" else 100))
         if value is not None and value < floor
     ]
     if throughput is not None and kind != "gp3":

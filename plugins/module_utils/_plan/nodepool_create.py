@@ -1,0 +1,159 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""A new node group, and one that was half made. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.gpuops.eks.plugins.module_utils._catalog.amis import AMI_TYPES
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
+from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate
+from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import Reference, ensure_template, pool_tags
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Effect, Step, Wait, planned
+
+Fields = dict[str, tuple[t.Any, t.Any]]
+_HALF_MADE = ("CREATE_FAILED", "DELETE_FAILED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What holds for all groups of a run. ``roles`` are the ARNs of node roles by the name or ARN that pools give."""
+
+    owner: Owner
+    roles: t.Mapping[str, str] = field(default_factory=dict)
+    purge_tags: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupPlan:
+    """One group's part: ``steps`` can be made at once, ``later`` ones need something done; ``fields`` are (before, after)."""
+
+    after: Nodegroup
+    steps: tuple[Step, ...] = ()
+    later: tuple[Step, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    fields: Fields = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+def subject(owner: Owner, name: str) -> dict[str, str]:
+    """The parameters that name a node group."""
+    return {"clusterName": owner.cluster_name, "nodegroupName": name}
+
+
+def is_half_made(there: Nodegroup) -> bool:
+    return there.status in _HALF_MADE
+
+
+def create_group(group: WantedGroup, there: Nodegroup | None, template: LaunchTemplate | None, settings: Settings) -> GroupPlan:
+    """The steps to a new group. ``there`` is one of ours that is on its way out, or that never came up and is made again."""
+    owner = settings.owner
+    steps, reference = ensure_template(owner, group, template)
+    role = settings.roles.get(group.pool.node_role or "")
+    faults = () if group.pool.node_role else (_role_fault(group),)
+    warnings: tuple[str, ...] = ()
+    needs: tuple[Wait, ...] = ()
+    effect: Effect = "create"
+    if there is not None:
+        needs = (Wait(waiter="nodegroup_deleted", arguments=subject(owner, group.name)),)
+    if there is not None and is_half_made(there):
+        effect = "replace"
+        reason = f"the group is {there.status}"
+        warnings = (f"Node group {there.name} is {there.status} and is made again. {' '.join(there.issues)}".strip(),)
+        steps.append(
+            Step(action="eks:DeleteNodegroup", target=there.name, effect=effect, reason=reason, request=subject(owner, there.name))
+        )
+    after = _new_group(group, settings, role or "", reference)
+    target = there.name if there is not None else after.arn
+    create = Step(action="eks:CreateNodegroup", target=target, effect=effect, request=_request(after, owner), needs=needs)
+    return GroupPlan(
+        after=after,
+        steps=(*steps, *(() if needs else (create,))),
+        later=(create,) if needs else (),
+        waits=(Wait(waiter="nodegroup_active", arguments=subject(owner, group.name)),),
+        fields={name: (None, value) for name, value in _summary(after).items()},
+        warnings=warnings,
+        faults=faults,
+    )
+
+
+def _role_fault(group: WantedGroup) -> Fault:
+    allowed = "the name or ARN of the nodes' role (or option node_role_arn)"
+    return Fault(path=join(group.pool.path, "iam.node_role"), value=None, allowed=allowed, source="EKS API Reference, CreateNodegroup")
+
+
+def ami_type(group: WantedGroup) -> str:
+    """The AMI type of a group by its pool's options."""
+    return AMI_TYPES[group.pool.effective_ami_family, group.pool.accelerator, group.pool.architecture]
+
+
+def _new_group(group: WantedGroup, settings: Settings, role: str, reference: Reference) -> Nodegroup:
+    pool = group.pool
+    return Nodegroup(
+        name=group.name,
+        arn=planned("nodegroup", f"{settings.owner.cluster_name}-{group.name}"),
+        capacity_type=group.capacity_type,
+        ami_type=ami_type(group),
+        instance_types=group.instance_types,
+        subnets=group.subnet_ids,
+        node_role=role,
+        min=group.min,
+        max=group.max,
+        desired=group.desired,
+        labels=pool.created_labels,
+        taints=pool.created_taints,
+        max_unavailable=pool.update.max_unavailable or 1,
+        update_strategy=pool.update.strategy or "default",
+        repair=pool.repair is not False,
+        tags=pool_tags(settings.owner, pool),
+        launch_template=reference,
+    )
+
+
+def _request(after: Nodegroup, owner: Owner) -> dict[str, t.Any]:
+    """Parameters of eks:CreateNodegroup."""
+    template_id, version = after.launch_template or ("", "")
+    request: dict[str, t.Any] = {
+        **subject(owner, after.name),
+        "scalingConfig": {"minSize": after.min, "maxSize": after.max, "desiredSize": after.desired},
+        "subnets": list(after.subnets),
+        "instanceTypes": list(after.instance_types),
+        "amiType": after.ami_type,
+        "nodeRole": after.node_role,
+        "labels": dict(after.labels),
+        "capacityType": after.capacity_type.upper(),
+        "launchTemplate": {"id": template_id, "version": version},
+        "updateConfig": {"maxUnavailable": after.max_unavailable, "updateStrategy": (after.update_strategy or "default").upper()},
+        "nodeRepairConfig": {"enabled": after.repair},
+        "tags": dict(after.tags),
+    }
+    if after.taints:
+        request["taints"] = [taint_to_api(taint) for taint in after.taints]
+    return request
+
+
+def _summary(after: Nodegroup) -> dict[str, t.Any]:
+    """The managed fields of a new group."""
+    return {
+        "capacity_type": after.capacity_type,
+        "ami_type": after.ami_type,
+        "instance_types": list(after.instance_types),
+        "subnets": list(after.subnets),
+        "node_role": after.node_role,
+        "scaling": {"min": after.min, "max": after.max, "desired": after.desired},
+        "labels": dict(after.labels),
+        "taints": [taint.to_result() for taint in after.taints],
+        "update": {"max_unavailable": after.max_unavailable, "strategy": after.update_strategy},
+        "repair": {"enabled": after.repair},
+        "tags": dict(after.tags),
+    }

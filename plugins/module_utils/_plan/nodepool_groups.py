@@ -1,0 +1,250 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""Which node groups a pool consists of: zones, GPU counts, capacity types, instance types and each group's share of the nodes. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Subnet
+from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import short_name
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import DEFAULT_MAX, DEFAULT_MIN, Pool
+
+NAME_LIMIT = 63
+MAX_TYPES = 20
+ALL_ZONES = "all"
+_OFFERINGS = "ec2:DescribeInstanceTypeOfferings"
+_TYPES = "ec2:DescribeInstanceTypes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ec2Facts:
+    """What EC2 said: instance types by name, which of them each zone offers, and the subnets that exist."""
+
+    types: t.Mapping[str, InstanceType]
+    offerings: t.Mapping[str, t.AbstractSet[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedGroup:
+    """One node group of a pool. ``matching`` are all instance types that would do, ``instance_types`` those that a new group gets.
+
+    ``zone`` is None for a group over all zones of the pool.
+    """
+
+    name: str
+    pool: Pool
+    zone: str | None
+    subnets: tuple[Subnet, ...]
+    gpu_count: int
+    capacity_type: str
+    matching: tuple[InstanceType, ...]
+    min: int = 0
+    max: int = 0
+    desired: int = 0
+
+    @property
+    def instance_types(self) -> tuple[str, ...]:
+        return tuple(instance.name for instance in self.matching[:MAX_TYPES])
+
+    @property
+    def subnet_ids(self) -> tuple[str, ...]:
+        return tuple(subnet.id for subnet in self.subnets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """The groups of a pool; with faults, there are none to rely on."""
+
+    groups: tuple[WantedGroup, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def group_name(pool: str, zone: str | None, gpus: int, capacity_type: str) -> str:
+    """POOL-ZONE-Ngpu-CAPACITY, all parts always there."""
+    return short_name(pool, zone or ALL_ZONES, f"{gpus}gpu", capacity_type.replace("_", "-"), limit=NAME_LIMIT)
+
+
+def resolve_groups(pool: Pool, subnets: t.Sequence[Subnet], facts: Ec2Facts) -> Resolution:
+    """The groups that a pool consists of in these subnets, or every reason why it cannot be made."""
+    candidates, faults = _candidates(pool, facts)
+    zones, zone_faults = _zones(pool, subnets)
+    faults += zone_faults
+    if faults:
+        return Resolution(faults=tuple(faults))
+    offered = {zone: [instance for instance in candidates if instance.name in facts.offerings.get(zone, ())] for zone in zones}
+    faults = _offering_faults(pool, candidates, offered, facts)
+    if faults:
+        return Resolution(faults=tuple(faults))
+    warnings = _warnings(pool, candidates, offered)
+    served = {zone: found for zone, found in offered.items() if found}
+    groups = _per_zone(pool, subnets, served) if pool.nvidia else _general(pool, subnets, served)
+    if not groups:
+        allowed = "instance types that every zone of the group offers; or scaling.scope zone"
+        return Resolution(faults=(Fault(path=join(pool.path, "zones"), value=list(served), allowed=allowed, source=_OFFERINGS),))
+    shared, faults = _shared_out(pool, groups)
+    return Resolution(groups=tuple(shared), faults=tuple(faults), warnings=tuple(warnings))
+
+
+def _candidates(pool: Pool, facts: Ec2Facts) -> tuple[list[InstanceType], list[Fault]]:
+    """The instance types that satisfy the pool, best first; a type that is named and does not is a fault."""
+    faults: list[Fault] = []
+    where = join(pool.path, "instances")
+    found = []
+    for index, name in enumerate(pool.instances.types):
+        if name not in facts.types:
+            allowed = "an instance type that EC2 has in this region"
+            faults.append(Fault(path=f"{where}.types[{index}]", value=name, allowed=allowed, source=_TYPES))
+        elif reason := _unfit(pool, facts.types[name]):
+            faults.append(Fault(path=f"{where}.types[{index}]", value=name, allowed=reason, source=_TYPES))
+    for instance in facts.types.values():
+        if _unfit(pool, instance) is None:
+            found.append(instance)
+    if not found and not faults:
+        value = list(pool.instances.patterns)
+        faults.append(Fault(path=where, value=value, allowed="requirements that at least one instance type satisfies", source=_TYPES))
+    return sorted(found, key=lambda instance: instance.order), faults
+
+
+def _unfit(pool: Pool, instance: InstanceType) -> str | None:
+    """Why an instance type is not for this pool, as what would be allowed; None where it is."""
+    if pool.nvidia and not instance.gpus:
+        return "a type with NVIDIA GPUs in a pool with accelerator nvidia"
+    if not pool.nvidia and instance.gpus:
+        return "a type without NVIDIA GPUs in a pool with accelerator none"
+    part = pool.instances.excluded_by(instance)
+    if part == "architectures":
+        has = ", ".join(sorted(instance.architectures))
+        return f"a type of instances.architectures {list(pool.instances.architectures)}; this one is {has}"
+    return f"a type that satisfies instances.{part} as well" if part else None
+
+
+def _zones(pool: Pool, subnets: t.Sequence[Subnet]) -> tuple[list[str], list[Fault]]:
+    """The names of the pool's zones in order, and the zones without a subnet."""
+    known = list(dict.fromkeys(subnet.zone for subnet in subnets))
+    if not pool.zones:
+        return known, []
+    zones, faults = [], []
+    for index, zone in enumerate(pool.zones):
+        subnet = next((subnet for subnet in subnets if subnet.lies_in(zone)), None)
+        if subnet is None:
+            allowed = f"a zone with a subnet for nodes: {', '.join(sorted(known)) or 'there is none'}"
+            faults.append(Fault(path=join(pool.path, f"zones[{index}]"), value=zone, allowed=allowed, source="the subnets given"))
+        else:
+            zones.append(subnet.zone)
+    return list(dict.fromkeys(zones)), faults
+
+
+def _offering_faults(
+    pool: Pool, candidates: t.Sequence[InstanceType], offered: t.Mapping[str, t.Sequence[InstanceType]], facts: Ec2Facts
+) -> list[Fault]:
+    """Zones that are asked for and offer no type; types that are named and that no zone offers."""
+    names = {instance.name for instance in candidates}
+    elsewhere = sorted(zone for zone, types in facts.offerings.items() if names & types)
+    allowed = f"zones that offer one of these types: {', '.join(elsewhere) or 'none that was looked at does'}"
+    if not any(offered.values()):
+        value = [instance.name for instance in candidates[:MAX_TYPES]]
+        return [
+            Fault(
+                path=join(pool.path, "instances"),
+                value=value,
+                allowed=f"types that a zone of the pool offers; {allowed}",
+                source=_OFFERINGS,
+            )
+        ]
+    faults = []
+    for zone in pool.zones and offered:
+        if not offered[zone]:
+            faults.append(Fault(path=join(pool.path, "zones"), value=zone, allowed=allowed, source=_OFFERINGS))
+    anywhere = {instance.name for found in offered.values() for instance in found}
+    for index, name in enumerate(pool.instances.types):
+        if name not in anywhere:
+            where = join(pool.path, f"instances.types[{index}]")
+            zones = ", ".join(offered)
+            faults.append(Fault(path=where, value=name, allowed=f"a type that is offered in one of {zones}", source=_OFFERINGS))
+    return faults
+
+
+def _warnings(pool: Pool, candidates: t.Sequence[InstanceType], offered: t.Mapping[str, t.Sequence[InstanceType]]) -> list[str]:
+    warnings = [
+        f"Pool {pool.name}: {zone} offers none of its instance types, so that it has no node group there."
+        for zone, found in offered.items()
+        if not found
+    ]
+    parts = [instance.name for instance in candidates if instance.fractional]
+    if parts:
+        warnings.append(f"Pool {pool.name}: {', '.join(parts)} have a part of one GPU, which counts as 1.")
+    return warnings
+
+
+def _per_zone(pool: Pool, subnets: t.Sequence[Subnet], offered: t.Mapping[str, t.Sequence[InstanceType]]) -> list[WantedGroup]:
+    """One group per zone, GPU count and capacity type."""
+    groups = []
+    for zone, found in offered.items():
+        there = tuple(subnet for subnet in subnets if subnet.zone == zone)
+        for count in sorted({instance.gpus for instance in found}):
+            matching = tuple(instance for instance in found if instance.gpus == count)
+            groups += [_group(pool, zone, there, count, kind, matching) for kind in pool.capacity_types]
+    return groups
+
+
+def _general(pool: Pool, subnets: t.Sequence[Subnet], offered: t.Mapping[str, t.Sequence[InstanceType]]) -> list[WantedGroup]:
+    """One group per capacity type over all zones, of the types that all of them offer; with scope zone one per zone."""
+    if pool.scaling.scope == "zone":
+        return _per_zone(pool, subnets, offered)
+    everywhere = set.intersection(*({instance.name for instance in found} for found in offered.values()))
+    matching = tuple(instance for instance in next(iter(offered.values())) if instance.name in everywhere)
+    there = tuple(subnet for subnet in subnets if subnet.zone in offered)
+    return [_group(pool, None, there, 0, kind, matching) for kind in pool.capacity_types] if matching else []
+
+
+def _group(
+    pool: Pool, zone: str | None, subnets: tuple[Subnet, ...], count: int, kind: str, matching: tuple[InstanceType, ...]
+) -> WantedGroup:
+    name = group_name(pool.name, zone, count, kind)
+    return WantedGroup(name=name, pool=pool, zone=zone, subnets=subnets, gpu_count=count, capacity_type=kind, matching=matching)
+
+
+def _shared_out(pool: Pool, groups: t.Sequence[WantedGroup]) -> tuple[list[WantedGroup], list[Fault]]:
+    """The groups with their shares of min, max and desired: of the pool, or of each zone; maxima lowered to the GPU limit."""
+    scaling = pool.scaling
+    least = DEFAULT_MIN if scaling.min is None else scaling.min
+    most = DEFAULT_MAX if scaling.max is None else scaling.max
+    desired = least if scaling.desired is None else scaling.desired
+    zones = list(dict.fromkeys(group.zone for group in groups)) if scaling.scope == "zone" else [None]
+    shared = []
+    for zone in zones:
+        part = [group for group in groups if scaling.scope == "pool" or group.zone == zone]
+        shares = zip(part, _shares(least, len(part)), _shares(most, len(part)), _shares(desired, len(part)), strict=True)
+        shared += [dataclasses.replace(group, min=low, max=high, desired=now) for group, low, high, now in shares]
+    return _within_gpu_limit(pool, shared)
+
+
+def _shares(number: int, parts: int) -> list[int]:
+    """A number of nodes shared out, the remainder to the first."""
+    return [number // parts + (1 if index < number % parts else 0) for index in range(parts)]
+
+
+def _within_gpu_limit(pool: Pool, groups: list[WantedGroup]) -> tuple[list[WantedGroup], list[Fault]]:
+    """The groups' maxima lowered, last first, until their GPUs fit; a fault where the minima alone do not."""
+    if pool.max_gpus is None:
+        return groups, []
+    least = sum(group.min * group.gpu_count for group in groups)
+    if least > pool.max_gpus:
+        allowed = f"at least {least}, the GPUs of scaling.min"
+        return groups, [Fault(path=join(pool.path, "limits.gpus"), value=pool.max_gpus, allowed=allowed, source="the collection's options")]
+    surplus = sum(group.max * group.gpu_count for group in groups) - pool.max_gpus
+    lowered = []
+    for group in reversed(groups):
+        nodes = min(group.max - group.min, -(-surplus // group.gpu_count)) if surplus > 0 else 0
+        surplus -= nodes * group.gpu_count
+        lowered.append(dataclasses.replace(group, max=group.max - nodes, desired=min(group.desired, group.max - nodes)))
+    return lowered[::-1], []

@@ -1,0 +1,289 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""A node group that is there: what is changed in place, what needs another version of its launch template, what cannot be changed. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
+from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
+    DEVICE_PLUGIN_CONFIG_LABEL,
+    GPU_PRESENT_LABEL,
+    NODEPOOL_LABEL,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate
+from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import tag_changes
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Fields, GroupPlan, Settings, ami_type, subject
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import (
+    content_of_existing,
+    ensure_version,
+    manages_template,
+    pool_tags,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step, Wait, is_planned, planned
+
+_OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL)
+_BUSY = ("CREATING", "UPDATING")
+# Tags by which an autoscaler knows a group's nodes and settings; who runs the autoscaler sets them.
+_AUTOSCALER_PREFIXES = ("k8s.io/", "kubernetes.io/")
+_IMMUTABLE_SOURCE = "EKS API Reference, UpdateNodegroupConfig: not among its parameters"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Aspect:
+    """What one kind of setting adds to eks:UpdateNodegroupConfig, and what it changes."""
+
+    request: t.Mapping[str, t.Any] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
+    after: t.Mapping[str, t.Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+def update_group(group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None, settings: Settings) -> GroupPlan:
+    """One eks:UpdateNodegroupConfig for all that it takes, tags, and a new launch template version where its content differs."""
+    active = Wait(waiter="nodegroup_active", arguments=subject(settings.owner, there.name))
+    config, config_fields, after = _config(group, there, settings)
+    tags, tag_fields, after = _tags(group, after, settings)
+    versions, version_fields, after = _template(group, after, template, settings)
+    needs = (active,) if there.status in _BUSY else ()
+    waits = list(needs)
+    first: list[Step] = []
+    later: list[Step] = []
+    for step in (*config, *versions):
+        update = step.action != "ec2:CreateLaunchTemplateVersion"
+        (later if update and needs else first).append(dataclasses.replace(step, needs=needs) if update else step)
+        if update:
+            waits = [_update_wait(step, settings)]
+            needs = (waits[0],)
+    return GroupPlan(
+        after=after,
+        steps=(*first, *tags),
+        later=tuple(later),
+        waits=tuple(waits),
+        fields={**config_fields, **tag_fields, **version_fields},
+        warnings=_warnings(group, there, template),
+        faults=_immutable(group, there, settings),
+    )
+
+
+def _update_wait(step: Step, settings: Settings) -> Wait:
+    arguments = {"name": settings.owner.cluster_name, "nodegroupName": step.target, "updateId": next(iter(step.binds))}
+    return Wait(waiter="update_successful", arguments=arguments)
+
+
+def _config(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[list[Step], Fields, Nodegroup]:
+    aspects = [aspect for aspect in (_scaling(group, there), _labels(group, there), _taints(group, there), _update(group, there)) if aspect]
+    aspects = [*aspects, *([repair] if (repair := _repair(group, there)) else [])]
+    if not aspects:
+        return [], {}, there
+    fields: Fields = {}
+    request: dict[str, t.Any] = subject(settings.owner, there.name)
+    after: dict[str, t.Any] = {}
+    for aspect in aspects:
+        fields.update(aspect.fields)
+        request.update(aspect.request)
+        after.update(aspect.after)
+    step = Step(
+        action="eks:UpdateNodegroupConfig",
+        target=there.name,
+        effect="update",
+        fields=tuple(fields),
+        reason="; ".join(aspect.reason for aspect in aspects if aspect.reason),
+        request=request,
+        binds={planned("update", f"{there.name}/config"): "update.id"},
+    )
+    return [step], fields, dataclasses.replace(there, **after)
+
+
+def _scaling(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+    """Only what the user set; the number of nodes an autoscaler chose is touched only to stay within new limits."""
+    pool = group.pool
+    wanted = {"min": there.min, "max": there.max, "desired": there.desired}
+    if pool.scaling.min is not None:
+        wanted["min"] = group.min
+    if pool.scaling.max is not None or pool.max_gpus is not None:
+        wanted["max"] = group.max
+    if pool.scaling.desired is not None:
+        wanted["desired"] = group.desired
+    within = max(wanted["min"], min(wanted["desired"], wanted["max"]))
+    reason = "" if within == wanted["desired"] else f"{wanted['desired']} nodes are outside the new limits"
+    wanted["desired"] = within
+    observed = {"min": there.min, "max": there.max, "desired": there.desired}
+    changed = {name: value for name, value in wanted.items() if value != observed[name]}
+    if not changed:
+        return None
+    return _Aspect(
+        request={"scalingConfig": {f"{name}Size": value for name, value in changed.items()}},
+        fields={f"scaling.{name}": (observed[name], value) for name, value in changed.items()},
+        after=changed,
+        reason=reason,
+    )
+
+
+def _labels(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+    wanted = group.pool.managed_labels
+    to_set = {key: value for key, value in wanted.items() if there.labels.get(key) != value}
+    surplus = [] if group.pool.labels is None else sorted(key for key in there.labels if key not in wanted and key not in _OWN_LABELS)
+    if not to_set and not surplus:
+        return None
+    parts = {"addOrUpdateLabels": to_set, "removeLabels": surplus}
+    labels = {key: value for key, value in {**there.labels, **to_set}.items() if key not in surplus}
+    return _Aspect(
+        request={"labels": {name: part for name, part in parts.items() if part}},
+        fields={f"labels.{key}": (there.labels.get(key), labels.get(key)) for key in (*to_set, *surplus)},
+        after={"labels": labels},
+    )
+
+
+def _taints(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+    wanted = group.pool.taints
+    if wanted is None or set(wanted) == set(there.taints):
+        return None
+    kept = {(taint.key, taint.effect) for taint in wanted}
+    to_set = [taint for taint in wanted if taint not in there.taints]
+    surplus = [taint for taint in there.taints if (taint.key, taint.effect) not in kept]
+    parts = {"addOrUpdateTaints": to_set, "removeTaints": surplus}
+    before = {taint.key: [one.to_result() for one in there.taints if one.key == taint.key] for taint in (*to_set, *surplus)}
+    return _Aspect(
+        request={"taints": {name: [taint_to_api(taint) for taint in part] for name, part in parts.items() if part}},
+        fields={f"taints[{key}]": (old, [one.to_result() for one in wanted if one.key == key]) for key, old in before.items()},
+        after={"taints": wanted},
+    )
+
+
+def _update(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+    wanted = group.pool.update
+    request: dict[str, t.Any] = {}
+    fields: Fields = {}
+    after: dict[str, t.Any] = {}
+    if wanted.max_unavailable is not None and wanted.max_unavailable != there.max_unavailable:
+        request["maxUnavailable"] = after["max_unavailable"] = wanted.max_unavailable
+        fields["update.max_unavailable"] = (there.max_unavailable, wanted.max_unavailable)
+    if wanted.strategy is not None and wanted.strategy != there.update_strategy:
+        request["updateStrategy"] = wanted.strategy.upper()
+        after["update_strategy"] = wanted.strategy
+        fields["update.strategy"] = (there.update_strategy, wanted.strategy)
+    return _Aspect(request={"updateConfig": request}, fields=fields, after=after) if request else None
+
+
+def _repair(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+    wanted = group.pool.repair
+    if wanted is None or wanted == there.repair:
+        return None
+    request = {"nodeRepairConfig": {"enabled": wanted}}
+    return _Aspect(request=request, fields={"repair.enabled": (there.repair, wanted)}, after={"repair": wanted})
+
+
+def _tags(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[list[Step], Fields, Nodegroup]:
+    if group.pool.tags is None:
+        return [], {}, there
+    keep = [key for key in there.tags if key.startswith(_AUTOSCALER_PREFIXES)]
+    to_set, surplus = tag_changes(pool_tags(settings.owner, group.pool), there.tags, purge=settings.purge_tags, keep=keep)
+    calls: list[tuple[str, tuple[str, ...], dict[str, t.Any]]] = []
+    if to_set:
+        calls.append(("eks:TagResource", tuple(to_set), {"tags": to_set}))
+    if surplus:
+        calls.append(("eks:UntagResource", tuple(surplus), {"tagKeys": surplus}))
+    steps = [
+        Step(
+            action=action,
+            target=there.name,
+            effect="update",
+            fields=tuple(f"tags.{key}" for key in keys),
+            request={"resourceArn": there.arn, **request},
+        )
+        for action, keys, request in calls
+    ]
+    tags = {key: value for key, value in {**there.tags, **to_set}.items() if key not in surplus}
+    fields = {f"tags.{key}": (there.tags.get(key), tags.get(key)) for key in (*to_set, *surplus)}
+    return steps, fields, dataclasses.replace(there, tags=tags)
+
+
+def _template(
+    group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None, settings: Settings
+) -> tuple[list[Step], Fields, Nodegroup]:
+    """A version with what the user set, and the group moved to it: EKS then replaces its nodes, a few at a time."""
+    if template is None or there.launch_template is None or not manages_template(group.pool):
+        return [], {}, there
+    current = template.versions.get(there.launch_template[1])
+    if current is None:
+        return [], {}, there
+    wanted = content_of_existing(settings.owner, group.pool, current, purge_tags=settings.purge_tags)
+    if wanted == current:
+        return [], {}, there
+    fields: Fields = {
+        f"launch_template.{name}": (before, after)
+        for name, before, after in (
+            ("disk", dataclasses.asdict(current.disk), dataclasses.asdict(wanted.disk)),
+            ("tags", dict(current.tags), dict(wanted.tags)),
+            ("instance_store", *("raid0" if content.raid0 else "none" for content in (current, wanted))),
+        )
+        if before != after
+    }
+    steps, reference = ensure_version(template, wanted, "disk or tags of the instances differ")
+    request: dict[str, t.Any] = {**subject(settings.owner, there.name), "launchTemplate": {"id": reference[0], "version": reference[1]}}
+    if there.release_version:
+        request["releaseVersion"] = there.release_version
+    update = Step(
+        action="eks:UpdateNodegroupVersion",
+        target=there.name,
+        effect="update",
+        fields=("launch_template.version",),
+        reason="nodes are replaced, as update.max_unavailable allows",
+        request=request,
+        binds={planned("update", f"{there.name}/version"): "update.id"},
+    )
+    return [*steps, update], fields, dataclasses.replace(there, launch_template=reference)
+
+
+def _immutable(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[Fault, ...]:
+    """What the user set and a node group cannot change."""
+    pool = group.pool
+    role = settings.roles.get(pool.node_role or "")
+    matching = {instance.name for instance in group.matching}
+    unfit = [name for name in there.instance_types if name not in matching]
+    wanted_subnets = set(group.subnet_ids)
+    fixed_subnets = bool(pool.subnets or pool.zones) and not any(is_planned(subnet) for subnet in wanted_subnets)
+    differs = {
+        "ami.family": (pool.ami_family, there.ami_type) if pool.ami_family and ami_type(group) != there.ami_type else None,
+        "iam.node_role": (pool.node_role, there.node_role) if role and not is_planned(role) and role != there.node_role else None,
+        "instances": (list(group.instance_types), ", ".join(there.instance_types)) if unfit else None,
+        "network.subnets": (sorted(wanted_subnets), ", ".join(there.subnets))
+        if fixed_subnets and wanted_subnets != set(there.subnets)
+        else None,
+    }
+    return tuple(
+        Fault(
+            path=join(pool.path, name),
+            value=pair[0],
+            allowed=f"what node group {there.name} has, {pair[1]}: it cannot be changed, and replacing groups (allow_replacement) is not in "
+            "this release",
+            source=_IMMUTABLE_SOURCE,
+        )
+        for name, pair in differs.items()
+        if pair is not None
+    )
+
+
+def _warnings(group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None) -> tuple[str, ...]:
+    warnings = []
+    if there.status == "DEGRADED":
+        warnings.append(f"Node group {there.name} is DEGRADED. {' '.join(there.issues)}".strip())
+    new = [name for name in group.instance_types if name not in there.instance_types]
+    if new:
+        warnings.append(f"Node group {there.name} keeps its instance types; now matching as well: {', '.join(new)}.")
+    added = [subnet for subnet in group.subnet_ids if subnet not in there.subnets and not is_planned(subnet)]
+    if added and not group.pool.subnets and not group.pool.zones:
+        warnings.append(f"Node group {there.name} keeps its subnets; now there as well: {', '.join(added)}.")
+    if template is None and manages_template(group.pool):
+        warnings.append(f"The launch template of node group {there.name} is gone, so that disk and tags of its instances are not managed.")
+    return tuple(warnings)

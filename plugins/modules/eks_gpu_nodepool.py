@@ -1,0 +1,316 @@
+#!/usr/bin/python
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: eks_gpu_nodepool
+short_description: Pools of GPU and general nodes of an EKS cluster
+version_added: 0.1.0
+author:
+  - the gpuops.eks contributors (@gpuops)
+description:
+  - Makes the nodes of one or several pools. A pool says which instance types, how many, where, and how its GPUs are shared; the module
+    finds the node groups that this takes, and each has a launch template of its own.
+  - A pool with O(accelerator=nvidia) has one node group per zone, GPU count and capacity type, so that an autoscaler can tell the nodes
+    apart. A pool with O(accelerator=none) has one per capacity type over all its zones, or with O(scaling.scope=zone) one per zone.
+  - Node groups are called C(POOL-ZONE-Ngpu-CAPACITY), all parts always there (C(inference-us-west-2a-1gpu-spot)); a group over all zones
+    has C(all) in place of the zone, one without GPUs C(0gpu) (C(system-all-0gpu-on-demand)). A name over 63 characters is cut and ends in
+    a hash.
+  - What was not set is not managed. A new pool gets the defaults that the options name; of one that exists, only what is set is changed.
+  - Scaling, labels, taints, O(update), O(repair) and the tags of the groups are changed in place. A change of O(disk) or O(tags) makes a
+    new version of the launch template, and EKS then replaces the nodes, as many at a time as O(update.max_unavailable) allows.
+  - Everything is marked in the call that makes it with the tags C(gpuops.eks/owner) and C(gpuops.eks/nodepool); only what carries the mark
+    is changed or deleted. A run that was interrupted is finished by running again. A node group that never came up (CREATE_FAILED) is
+    deleted and made again.
+  - Nodes of pools with O(accelerator=nvidia) have the labels C(nvidia.com/gpu.present=true) and C(nvidia.com/device-plugin.config), which
+    chooses the configuration that M(gpuops.eks.nvidia_device_plugin) runs for O(sharing). All nodes have C(gpuops.eks/nodepool).
+  - Node groups that a pool no longer wants, because a zone was taken out for example, are named in a warning and stay.
+extends_documentation_fragment:
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - gpuops.eks._attributes
+  - gpuops.eks._attributes.actiongroup
+  - gpuops.eks._aws
+  - gpuops.eks._nodepool
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  cluster_name:
+    description:
+      - Name of the cluster. In check mode it need not exist yet.
+    type: str
+    required: true
+  state:
+    description:
+      - V(absent) deletes the node groups of the pools, waits until their nodes are gone, and deletes their launch templates. Of the
+        pools only the names are looked at.
+    type: str
+    choices: [present, absent]
+    default: present
+  subnets:
+    description:
+      - Subnets for nodes, as the result of M(gpuops.eks.eks_network) has them. Those with O(subnets[].tier=private) are used, all of them
+        where none is marked so. The cluster's own subnets when left out.
+      - Ids may be planned ones; nothing is read for those.
+    type: list
+    elements: dict
+    suboptions:
+      id:
+        description: Id of the subnet.
+        type: str
+        required: true
+      zone:
+        description: Name of its availability zone. Only looked at for a planned subnet; that of others is read.
+        type: str
+      zone_id:
+        description: Id of its availability zone.
+        type: str
+      tier:
+        description: What the subnet is for.
+        type: str
+        choices: [public, private]
+      cidr_block:
+        description: Its addresses. Not looked at.
+        type: str
+  node_role_arn:
+    description:
+      - Name or ARN of the role of nodes whose pool has no O(iam.node_role). May be a planned one.
+    type: str
+  purge_tags:
+    description:
+      - Whether tags that are not in O(tags) are removed where O(tags) is set. Tags of the collection and those that begin with
+        C(k8s.io/) or C(kubernetes.io/) stay.
+    type: bool
+    default: true
+  wait_timeout:
+    description:
+      - Seconds to wait for each node group. What a later call needs is waited for even with O(wait=false).
+    type: int
+    default: 2400
+seealso:
+  - module: gpuops.eks.eks_network
+  - module: gpuops.eks.nvidia_device_plugin
+"""
+
+EXAMPLES = r"""
+- name: One GPU pool in two zones, each GPU shared by ten
+  gpuops.eks.eks_gpu_nodepool:
+    cluster_name: demo
+    region: us-west-2
+    name: inference
+    provisioner: managed_node_group
+    instances:
+      families: [g5, g6]
+      sizes: [2xlarge]
+    capacity:
+      types: [spot, on_demand]
+    zones: [us-west-2a, us-west-2b]
+    scaling:
+      min: 0
+      max: 10
+    sharing:
+      strategy: time_slicing
+      replicas: 10
+    subnets: "{{ network.network.subnets }}"
+    node_role_arn: "{{ node_role.iam_role.arn }}"
+  register: inference
+
+- name: A general pool and a GPU pool, made side by side
+  gpuops.eks.eks_gpu_nodepool:
+    cluster_name: demo
+    region: us-west-2
+    node_role_arn: arn:aws:iam::123456789012:role/demo-node
+    pools:
+      - name: system
+        accelerator: none
+        provisioner: managed_node_group
+        instances:
+          types: [m7i.large, m6i.large]
+        scaling:
+          min: 2
+          max: 4
+      - name: training
+        provisioner: managed_node_group
+        instances:
+          types: [g6e.12xlarge]
+        zones: [usw2-az1]
+        scaling:
+          min: 1
+          max: 2
+
+- name: Take a pool away
+  gpuops.eks.eks_gpu_nodepool:
+    cluster_name: demo
+    region: us-west-2
+    name: inference
+    state: absent
+"""
+
+RETURN = r"""
+nodepools:
+  description: The pools as they are, in check mode as they will be; empty with O(state=absent).
+  returned: success
+  type: list
+  elements: dict
+  contains: &pool
+    name:
+      description: Name of the pool.
+      type: str
+      sample: inference
+    provisioner:
+      description: What makes its nodes.
+      type: str
+      sample: managed_node_group
+    accelerator:
+      description: Whether it is a GPU pool.
+      type: str
+      sample: nvidia
+    labels:
+      description: Labels of the nodes.
+      type: dict
+      sample:
+        gpuops.eks/nodepool: inference
+        nvidia.com/device-plugin.config: time-slicing-10
+        nvidia.com/gpu.present: "true"
+    taints:
+      description: Taints of the nodes, in Kubernetes spelling.
+      type: list
+      elements: dict
+      sample:
+        - key: nvidia.com/gpu
+          value: "true"
+          effect: NoSchedule
+    sharing:
+      description: How GPUs are shared; null for a general pool.
+      type: dict
+      sample:
+        strategy: time_slicing
+        replicas: 10
+        resource: nvidia.com/gpu
+        configuration: time-slicing-10
+    groups:
+      description: The node groups, in order of the zones.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: Name of the node group.
+          type: str
+          sample: inference-us-west-2a-1gpu-spot
+        zone:
+          description: Its zone; null for a group over all zones of the pool.
+          type: str
+          sample: us-west-2a
+        zones:
+          description: Its zones.
+          type: list
+          elements: str
+          sample: [us-west-2a]
+        gpu_count:
+          description: Physical GPUs of each node.
+          type: int
+          sample: 1
+        capacity_type:
+          description: How its instances are bought.
+          type: str
+          sample: spot
+        instance_types:
+          description: Its instance types, fewest vCPUs and least memory first.
+          type: list
+          elements: str
+          sample: [g5.2xlarge, g6.2xlarge]
+        min:
+          description: Its share of the smallest number of nodes.
+          type: int
+          sample: 0
+        max:
+          description: Its share of the largest number of nodes; a group whose share is 0 is not made.
+          type: int
+          sample: 3
+        desired:
+          description: Number of nodes that it has or will have.
+          type: int
+          sample: 0
+        status:
+          description: Status of the node group; null where it is planned.
+          type: str
+          sample: ACTIVE
+        nodegroup_arn:
+          description: ARN of the node group, V(planned:nodegroup/NAME) where it is planned.
+          type: str
+          sample: arn:aws:eks:us-west-2:123456789012:nodegroup/demo/inference-us-west-2a-1gpu-spot/0c0f6a2e-6b53-4f0e-9d0e-2f5a3b1c4d5e
+        auto_scaling_group:
+          description: Name of its Auto Scaling group.
+          type: str
+          sample: eks-inference-us-west-2a-1gpu-spot-0c0f6a2e-6b53-4f0e-9d0e-2f5a3b1c4d5e
+        launch_template:
+          description: Id and version of its launch template.
+          type: dict
+          sample:
+            id: lt-0a1b2c3d4e5f60718
+            version: "1"
+nodepool:
+  description: The pool, where it was given without O(pools); null with O(state=absent).
+  returned: when O(pools) is not set
+  type: dict
+  contains: *pool
+plan:
+  description: The calls that change something, made or in check mode to be made, in order.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - action: eks:CreateNodegroup
+      target: planned:nodegroup/demo-inference-us-west-2a-1gpu-spot
+      effect: create
+      fields: []
+      reason: ""
+progress:
+  description: What was waited for, in the service's words.
+  returned: success
+  type: list
+  elements: str
+  sample: ["DescribeNodegroup inference-us-west-2a-1gpu-spot: CREATING", "DescribeNodegroup inference-us-west-2a-1gpu-spot: ACTIVE"]
+"""
+
+from ansible_collections.gpuops.eks.plugins.module_utils._argspec import ArgumentSpec, aws_spec
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import argument_options
+from ansible_collections.gpuops.eks.plugins.module_utils._run.module import run_module
+from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool import job, validate
+
+SUBNET = {
+    "id": {"type": "str", "required": True},
+    "zone": {"type": "str"},
+    "zone_id": {"type": "str"},
+    "tier": {"type": "str", "choices": ["public", "private"]},
+    "cidr_block": {"type": "str"},
+}
+
+ARGUMENTS = ArgumentSpec(
+    options={
+        "cluster_name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "subnets": {"type": "list", "elements": "dict", "options": SUBNET},
+        "node_role_arn": {"type": "str"},
+        "purge_tags": {"type": "bool", "default": True},
+        "pools": {"type": "list", "elements": "dict", "options": argument_options()},
+        **argument_options(flat=True),
+    },
+    required_one_of=(("name", "pools"),),
+    mutually_exclusive=tuple(("pools", option) for option in argument_options()),
+)
+
+
+def main() -> None:
+    run_module(aws_spec(ARGUMENTS, wait_timeout=2400), job, validate=validate)
+
+
+if __name__ == "__main__":
+    main()
