@@ -19,8 +19,8 @@ import yaml
 
 from lab import audit, binaries, supervisor
 from lab.aws import requestlog
+from lab.kubernetes import kubeconfig
 from lab.kubernetes.client import Access, ApiError, Kube
-from lab.kubernetes.controlplane import kubeconfig
 from lab.state import DAEMON, Json, Lock, State, StateError, default_root
 
 START_SECONDS = 60.0
@@ -108,7 +108,11 @@ def up(state: State, options: argparse.Namespace) -> None:
         state.create()  # a `down` may have removed it
     try:
         _sweep(state)
+        state.clear()  # what a killed lab left
         _start(state, lock, options.factor, begin)
+    except (KeyboardInterrupt, SystemExit):  # told to stop: nothing is left; after a failure the logs are
+        state.remove()
+        raise
     finally:
         lock.release()
     if options.foreground:
@@ -117,7 +121,6 @@ def up(state: State, options: argparse.Namespace) -> None:
 
 def _start(state: State, lock: Lock, factor: float, begin: float) -> None:
     """Spawn the daemon and print what it tells; the pipe ends the daemon should this process be killed meanwhile."""
-    state.about.unlink(missing_ok=True)
     state.startup_log.write_text("")
     read, write = os.pipe()
     command = [sys.executable, "-m", "lab.server", f"--state={state.root}", f"--factor={factor}", f"--parent={read}"]
@@ -218,7 +221,8 @@ def status(state: State, options: argparse.Namespace) -> None:
     print(f"AWS        {found['endpoint']}  account {found['account']}  region {found['region']}")
     print(f"clock      {json.dumps(found['aws'].get('clock'))}")
     for cluster in found["clusters"]:
-        print(f"cluster    {cluster['name']}  {cluster['endpoint']}  {len(cluster['nodes'])} nodes")
+        nodes = cluster["error"] or f"{len(cluster['nodes'])} nodes"
+        print(f"cluster    {cluster['name']}  {cluster['endpoint']}  {nodes}")
         for node in cluster["nodes"]:
             gpus = "  ".join(f"{k}: {v}" for k, v in node["gpus"].items()) or "no GPU advertised"
             print(f"  node     {node['name']}  {node['instance_type']}  {'Ready' if node['ready'] else 'NotReady'}  {gpus}")
@@ -230,19 +234,20 @@ def status(state: State, options: argparse.Namespace) -> None:
 def _status(state: State) -> Json:
     about = _require(state)
     processes = [{"name": r.name, "pid": r.pid, "rss_mib": round(supervisor.resident_mib(r.pid) or 0.0, 1)} for r in state.records.alive()]
-    clusters = [{**c, "nodes": _nodes(Path(c["directory"]), c["endpoint"])} for c in state.cluster_files()]
+    clusters = [c | _nodes(Path(c["directory"]), c["endpoint"]) for c in state.cluster_files()]
     shown = {k: about[k] for k in ("endpoint", "region", "account", "state_dir")}
     return {**shown, "aws": _control(state, "GET", "status"), "clusters": clusters, "processes": processes}
 
 
-def _nodes(directory: Path, url: str) -> list[Json]:
+def _nodes(directory: Path, url: str) -> Json:
+    """``nodes`` of a cluster, and ``error``: empty, or why its API server does not answer (it may be going)."""
     certificates = directory / "pki"
     kube = Kube(Access(url, certificates / "ca.crt", certificates / "loops.crt", certificates / "loops.key"))
     try:
         found = kube.call("GET", "/api/v1/nodes")["items"]
     except (ApiError, requests.RequestException) as error:
-        raise CommandFailed(f"{url} does not answer: {error}") from error
-    return [
+        return {"nodes": [], "error": f"does not answer: {error}"}
+    nodes = [
         {
             "name": n["metadata"]["name"],
             "instance_type": n["metadata"]["labels"].get("node.kubernetes.io/instance-type", "?"),
@@ -251,6 +256,7 @@ def _nodes(directory: Path, url: str) -> list[Json]:
         }
         for n in found
     ]
+    return {"nodes": nodes, "error": ""}
 
 
 def env(state: State, options: argparse.Namespace) -> None:
@@ -282,7 +288,7 @@ def _write_kubeconfig(state: State, name: str) -> Path:
     path = state.kubeconfigs / f"{Path(cluster['directory']).name}.yaml"
     path.parent.mkdir(exist_ok=True)
     path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(kubeconfig(name, cluster["endpoint"], Path(cluster["directory"]) / "pki", "admin")))
+    path.write_text(yaml.safe_dump(kubeconfig.for_client(name, cluster["endpoint"], Path(cluster["directory"]) / "pki", "admin")))
     return path
 
 

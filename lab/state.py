@@ -87,16 +87,23 @@ class State:
         found = sorted(self.clusters.glob("*/cluster.json"))
         return [json.loads(path.read_text()) | {"directory": str(path.parent)} for path in found]
 
+    def clear(self) -> None:
+        """Remove what a lab made, so that the next one starts with nothing; marker and lock stay."""
+        self._unlink(set(self.ENTRIES) - {MARKER, "lock"})
+
     def remove(self) -> None:
         """Remove every entry of the lab's own, and the directory if that leaves it empty."""
-        for name in self.ENTRIES:
+        self._unlink(set(self.ENTRIES))
+        if not any(self.root.iterdir()):
+            self.root.rmdir()
+
+    def _unlink(self, names: set[str]) -> None:
+        for name in names:
             path = self.root / name
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        if not any(self.root.iterdir()):
-            self.root.rmdir()
 
 
 class Lock:

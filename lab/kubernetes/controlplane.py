@@ -15,7 +15,7 @@ import yaml
 
 from lab.binaries import ControlPlaneBinaries
 from lab.contracts import ClusterRef, ControlPlaneFailed, Endpoint
-from lab.kubernetes import access, pki
+from lab.kubernetes import access, kubeconfig, pki
 from lab.kubernetes.client import Access, Json, Kube
 from lab.state import State
 from lab.supervisor import HOST, Child, ProcessEnded, Supervisor, free_ports, wait_until
@@ -240,9 +240,9 @@ class ControlPlane:
     def _write_configuration(self, url: str) -> None:
         certificates = self.directory / "pki"
         for client in pki.CLIENTS:
-            text = yaml.safe_dump(kubeconfig(self.cluster.name, url, certificates, client))
+            text = yaml.safe_dump(kubeconfig.for_client(self.cluster.name, url, certificates, client))
             (self.directory / f"{client}.kubeconfig").write_text(text)
-        webhook = _kubeconfig("webhook", {"server": self._webhook}, {})
+        webhook = kubeconfig.build("webhook", {"server": self._webhook}, {})
         (self.directory / "webhook.kubeconfig").write_text(yaml.safe_dump(webhook))
         (self.directory / "audit-policy.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
         scheduler: Json = {
@@ -319,26 +319,6 @@ class LocalControlPlanes:
         with self._lock:
             plane = self._planes.get(cluster.arn)
         return plane.kube() if plane is not None and plane.endpoint() is not None else None
-
-
-def kubeconfig(name: str, url: str, certificates: Path, client: str) -> Json:
-    """A kubeconfig for one of pki.CLIENTS."""
-    return _kubeconfig(
-        name,
-        {"server": url, "certificate-authority": str(certificates / "ca.crt")},
-        {"client-certificate": str(certificates / f"{client}.crt"), "client-key": str(certificates / f"{client}.key")},
-    )
-
-
-def _kubeconfig(name: str, cluster: Json, user: Json) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": name,
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-        "clusters": [{"name": name, "cluster": cluster}],
-        "users": [{"name": name, "user": user}],
-    }
 
 
 def _healthy(url: str) -> bool:

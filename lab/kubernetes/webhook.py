@@ -56,6 +56,8 @@ class TokenWebhook:
         identity = self._identities.access_identity(cluster, arn)
         if identity is None:
             raise token.TokenRefused(f"ARN is not mapped: no access entry of cluster {cluster.name} names {arn}")
+        if unknown := [policy for policy, _ in identity.policies if policy not in access.POLICY_ROLES]:
+            _log.error("%s: the lab does not imitate what %s allow; %s gets nothing by it", cluster.name, ", ".join(unknown), arn)
         namespaces: list[str] = []
         kube = self._kube_of(cluster)
         if access.namespaced(identity) and kube is not None:

@@ -201,10 +201,11 @@ def status_of(call: Callable[[], object]) -> int:
 def test_a_token_is_let_in_by_its_access_entry(rig: Rig) -> None:
     rig.identities.allow("alice", groups=("viewers",))
     api = kubernetes.client.AuthenticationV1Api(rig.client("alice"))
-    user = api.create_self_subject_review(kubernetes.client.V1SelfSubjectReview()).status.user_info
-    assert user.username == f"{ROLE}alice"
-    assert sorted(user.groups) == ["system:authenticated", "viewers"]
-    assert user.extra["arn"] == [f"{ROLE}alice"]
+    review = api.create_self_subject_review(kubernetes.client.V1SelfSubjectReview()).to_dict()
+    user = review["status"]["user_info"]
+    assert user["username"] == f"{ROLE}alice"
+    assert sorted(user["groups"]) == ["system:authenticated", "viewers"]
+    assert user["extra"]["arn"] == [f"{ROLE}alice"]
 
 
 @pytest.mark.parametrize(
