@@ -208,12 +208,11 @@ cluster:
         subnet_ids: [subnet-0f3a1b2c3d4e5f601, subnet-0f3a1b2c3d4e5f602]
         vpc_id: vpc-0a1b2c3d4e5f67890
     access_config:
-      description: Authentication mode, and whether the creator became administrator.
+      description: Authentication mode.
       type: dict
       returned: always
       sample:
         authentication_mode: API
-        bootstrap_cluster_creator_admin_permissions: true
     tags:
       description: Tags, keys untouched.
       type: dict

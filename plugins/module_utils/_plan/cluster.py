@@ -36,6 +36,8 @@ _ENDPOINT_FIELDS = {
     "public_access_cidrs": "publicAccessCidrs",
 }
 _MODE_SOURCE = "Amazon EKS user guide, cluster access configuration"
+# What EKS says of a role that IAM has, but that EKS cannot see or take yet.
+_ROLE_NOT_READY = (r"^InvalidParameterException: .*(role.*does not exist|[Rr]ole could not be assumed|Error in role params)",)
 
 
 def with_defaults(wanted: Wanted) -> Fields:
@@ -94,6 +96,7 @@ def plan_create(wanted: Wanted, owner: Owner) -> Plan:
         fields=tuple(name for name, value in fields.items() if value is not None),
         request=request,
         wait=Wait(waiter="cluster_active", arguments={"name": wanted.name}),
+        passing=_ROLE_NOT_READY,
     )
     after = {name: value for name, value in fields.items() if value is not None}
     return Plan(steps=(step,), before={}, after={**after, "tags": tags})
@@ -288,7 +291,9 @@ def forecast(api: t.Mapping[str, t.Any], fields: Fields, tags: t.Mapping[str, st
     if fields.get("support_type"):
         cluster["upgradePolicy"] = {"supportType": fields["support_type"]}
     if fields.get("logging_types") is not None:
-        cluster["logging"] = {"clusterLogging": [{"types": fields["logging_types"], "enabled": True}]}
+        on = fields["logging_types"]
+        off = [name for name in LOGGING_TYPES if name not in on]
+        cluster["logging"] = {"clusterLogging": [{"types": names, "enabled": names is on} for names in (on, off) if names]}
     if tags is not None:
         cluster["tags"] = dict(tags)
     return cluster

@@ -43,7 +43,8 @@ class Step:
     ``action`` is ``SERVICE:Operation`` (``eks:CreateNodegroup``; for Kubernetes ``kubernetes:VERB RESOURCE.GROUP``), ``target`` the id
     or planned id of what it changes, ``request`` the call's parameters in the service's own spelling, where planned ids of earlier steps
     stand for what those steps return. ``binds`` says which planned ids this call's reply gives a value: planned id -> JMESPath.
-    ``needs`` has to be true before the call, whether or not the user waits for results; ``wait`` after it.
+    ``needs`` has to be true before the call, whether or not the user waits for results; ``wait`` after it. ``passing`` are patterns of
+    refusals (``CODE: message``) that pass by themselves within seconds, so that the call is repeated.
     """
 
     action: str
@@ -55,6 +56,7 @@ class Step:
     binds: t.Mapping[str, str] = field(default_factory=dict)
     needs: tuple[Wait, ...] = ()
     wait: Wait | None = None
+    passing: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, t.Any]:
         """The step as results show it: without the request."""

@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, Interrupted
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, resolve
+from ansible_collections.gpuops.eks.plugins.module_utils._run.patience import patiently
 
 with contextlib.suppress(ImportError):  # run_module says that botocore, which brings jmespath, is missing
     import jmespath
@@ -34,7 +36,8 @@ def apply(
         for step in plan.steps:
             for needed in step.needs:
                 (need or await_)(_resolved(needed, bound))
-            reply = perform(step.action, resolve(step.request, bound))
+            request = resolve(step.request, bound)
+            reply = patiently(functools.partial(perform, step.action, request), step)
             made += 1
             bound.update(_bound(step, reply))
             if step.wait is not None:

@@ -88,7 +88,8 @@ def _update(run: Run, wanted: Wanted, observed: Cluster, owner: Owner) -> Outcom
     run.apply(plan)
     if plan.steps and not run.check_mode:
         return Outcome(plan=plan, result=_reread(run, wanted.name))
-    return Outcome(plan=plan, result=_result(planning.forecast(observed.api, wanted.fields(), plan.after.get("tags"))))
+    will_be = planning.forecast(observed.api, {name: new for name, (_, new) in changes.items()}, plan.after.get("tags"))
+    return Outcome(plan=plan, result=_result(will_be))
 
 
 def _absent(run: Run, wanted: Wanted, observed: Cluster | None) -> Outcome:

@@ -70,7 +70,8 @@ def _absent(run: Run, owner: Owner) -> Outcome:
     try:
         run.apply(plan)
     except GpuopsError as error:
-        raise _with_users(run, error, observed, owner) from error
+        _add_users(run, error, observed, owner)
+        raise
     return Outcome(plan=plan, result={"network": None})
 
 
@@ -79,14 +80,13 @@ def _blocked(vpc_id: str, left: t.Sequence[str]) -> GpuopsError:
     return GpuopsError(f"{vpc_id} is still used by what this module did not make: {', '.join(left)}.", hint=hint)
 
 
-def _with_users(run: Run, error: GpuopsError, observed: Network, owner: Owner) -> GpuopsError:
+def _add_users(run: Run, error: GpuopsError, observed: Network, owner: Owner) -> None:
     """A DependencyViolation also says which network interfaces are still there; EC2 names none."""
     if error.result().get("error", {}).get("code") == "DependencyViolation" and observed.vpc:
         there = Network(nat_interfaces=observed.nat_interfaces, interfaces=_interfaces(run.aws, observed.vpc.id))
         if left := in_the_way(there, owner):
             users = ", ".join(f"{interface.id} ({interface.description or 'no description'})" for interface in left)
             error.hint = f"Network interfaces in {observed.vpc.id} that are not ours: {users}. {error.hint}"
-    return error
 
 
 def _settled(run: Run, owner: Owner, *, interfaces: bool = False) -> Network:
