@@ -74,9 +74,14 @@ def specification(options: Options) -> dict[str, Any]:
 
 
 def specified(option: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one option; a default of None is what Ansible assumes anyway."""
+    """Return one option; a default of None is what Ansible assumes anyway.
+
+    Ansible takes a variable that is null for one of another choice, so that only the collection's own check holds such a variable to them.
+    """
     wanted = {key: option[key] for key in SPEC_KEYS if option.get(key) is not None and not (key == "required" and not option[key])}
     wanted["description"] = sentences(option)
+    if "choices" in wanted and "default" in option and option["default"] is None:
+        wanted["description"] += [f"One of {', '.join(wanted.pop('choices'))}."]
     if option.get("options"):
         wanted["options"] = specification(option["options"])
     return wanted

@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 import typing as t
 from dataclasses import replace
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import cluster_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import device_plugin_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import form_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import network_faults
@@ -27,7 +28,6 @@ SOURCE = "the collection's variables, docs/variables.md"
 _SIMILAR = 0.85
 _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+){1,2}-\d")
-_VERSION = re.compile(r"1\.\d{1,3}")
 
 
 def inventory_faults(variables: Variables, roles: t.Sequence[str]) -> list[Fault]:
@@ -50,7 +50,7 @@ def _unknown_faults(variables: Variables) -> list[Fault]:
     prefixes = (*(f"{role}_" for role in ROLES), "gpuops_")
     faults = []
     for name in sorted(set(variables) - set(names) - FACTS):
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.6 if name.startswith(prefixes) else _SIMILAR)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.75 if name.startswith(prefixes) else _SIMILAR)
         if near:
             faults.append(Fault(path=name, value=name, allowed=f"no such variable; did you mean {near[0]!r}?", source=SOURCE))
         elif name.startswith(prefixes):
@@ -69,52 +69,43 @@ def _match(name: str, pattern: re.Pattern[str], allowed: str, source: str) -> t.
     return rule
 
 
-def _name_faults(variables: Variables) -> list[Fault]:
+def _identity_faults(variables: Variables) -> list[Fault]:
     return cluster_name_faults(variables.get("eks_cluster_name"), "eks_cluster_name")
 
 
 def _version_faults(variables: Variables) -> list[Fault]:
     value = variables.get("eks_cluster_version")
-    if isinstance(value, float):
-        allowed = "text in quotes: without them YAML reads 1.30 as the number 1.3"
-        return [Fault(path="eks_cluster_version", value=value, allowed=allowed, source="YAML 1.1, float")]
-    rule = _match("eks_cluster_version", _VERSION, "a minor version such as '1.36'", "EKS API Reference, CreateCluster: version")
-    return rule(variables)
+    if not isinstance(value, float):
+        return []
+    allowed = "text in quotes: without them YAML reads 1.30 as the number 1.3"
+    return [Fault(path="eks_cluster_version", value=value, allowed=allowed, source="YAML 1.1, float")]
 
 
-def _network(value: t.Any) -> ipaddress.IPv4Network | None:
-    try:
-        return ipaddress.IPv4Network(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
+def _options(variables: Variables, role: str) -> dict[str, t.Any]:
+    """The settings of a role as the options of its module; none where the role does not run. Empty lists stand for unset."""
+    prefix = f"{role}_"
+    return {name.removeprefix(prefix): None if value == [] else value for name, value in variables.items() if name.startswith(prefix)}
 
 
-def _access_faults(variables: Variables) -> list[Fault]:
-    values = variables.get("eks_cluster_public_access_cidrs")
-    allowed = "an IPv4 address range such as 203.0.113.0/24, without bits set right of its prefix"
-    return [
-        Fault(path=f"eks_cluster_public_access_cidrs[{index}]", value=value, allowed=allowed, source="RFC 4632")
-        for index, value in enumerate(values if isinstance(values, list) else [])
-        if isinstance(value, str) and _network(value) is None
-    ]
+def _cluster_faults(variables: Variables) -> list[Fault]:
+    """What eks_cluster would say of its options, under the names of the variables."""
+    return [replace(fault, path=f"eks_cluster_{fault.path}") for fault in cluster_faults(_options(variables, "eks_cluster"))]
 
 
-def _endpoint_faults(variables: Variables) -> list[Fault]:
-    private, public = variables.get("eks_cluster_endpoint_private_access"), variables.get("eks_cluster_endpoint_public_access")
-    if private is False and public is False:
-        allowed = "true where eks_cluster_endpoint_public_access is false: an API server without any endpoint cannot be reached"
-        source = "EKS User Guide, Cluster API server endpoint"
-        return [Fault(path="eks_cluster_endpoint_private_access", value=private, allowed=allowed, source=source)]
-    return []
+def _device_plugin_faults(variables: Variables) -> list[Fault]:
+    options = _options(variables, "gpu_sharing")
+    if not options:
+        return []
+    faults = device_plugin_faults({**options, "image": {"digest": options.get("image_digest")}})
+    return [replace(fault, path=f"gpu_sharing_{fault.path.replace('.', '_')}") for fault in faults]
 
 
 def _network_faults(variables: Variables) -> list[Fault]:
     """What eks_network would say of its options, under the names of the variables."""
-    if not any(name.startswith("eks_network_") for name in variables):
-        return []
-    options = {name.removeprefix("eks_network_"): value for name, value in variables.items() if name.startswith("eks_network_")}
-    unset = "zone_count" if options.get("zones") else "zones"
-    return [replace(fault, path=f"eks_network_{fault.path}") for fault in network_faults({**options, unset: None})]
+    options = _options(variables, "eks_network")
+    if options.get("zones"):
+        options.pop("zone_count", None)
+    return [replace(fault, path=f"eks_network_{fault.path}") for fault in network_faults(options)] if options else []
 
 
 def _pools(variables: Variables) -> list[t.Mapping[str, t.Any]]:
@@ -177,12 +168,12 @@ def _least_faults(name: str, least: int) -> t.Callable[[Variables], list[Fault]]
 
 
 _RULES: tuple[t.Callable[[Variables], list[Fault]], ...] = (
-    _name_faults,
+    _identity_faults,
     _match("eks_cluster_region", _REGION, "the name of a region such as us-west-2", "AWS Regions and Availability Zones"),
     _match("eks_cluster_account_id", _ACCOUNT, "12 digits, in quotes", "AWS Account Management Reference: account ids"),
     _version_faults,
-    _access_faults,
-    _endpoint_faults,
+    _cluster_faults,
+    _device_plugin_faults,
     _network_faults,
     _zone_faults,
     _workload_faults,

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import DEFAULT_NAMESPACE, DEFAULT_TAG
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_RESOURCE
+from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import DEFAULT_CIDR, DEFAULT_PREFIXES, DEFAULT_ZONE_COUNT
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import POOL_OPTIONS
 
 Options = dict[str, dict[str, t.Any]]
@@ -52,7 +54,7 @@ NODEPOOLS: Options = {
 NETWORK: Options = {
     "eks_network_cidr": {
         "type": "str",
-        "default": "10.0.0.0/16",
+        "default": DEFAULT_CIDR,
         "description": ["Address range of the VPC."],
     },
     "eks_network_zones": {
@@ -65,7 +67,7 @@ NETWORK: Options = {
     },
     "eks_network_zone_count": {
         "type": "int",
-        "default": 3,
+        "default": DEFAULT_ZONE_COUNT,
         "description": ["How many zones to take where O(eks_network_zones) is empty."],
     },
     "eks_network_nat": {
@@ -81,12 +83,12 @@ NETWORK: Options = {
     },
     "eks_network_private_subnet_prefix": {
         "type": "int",
-        "default": 20,
+        "default": DEFAULT_PREFIXES["private"],
         "description": ["Prefix length of each private subnet."],
     },
     "eks_network_public_subnet_prefix": {
         "type": "int",
-        "default": 24,
+        "default": DEFAULT_PREFIXES["public"],
         "description": ["Prefix length of each public subnet."],
     },
     "eks_network_api_access_cidrs": {
@@ -147,19 +149,25 @@ CLUSTER: Options = {
     },
     "eks_cluster_endpoint_private_access": {
         "type": "bool",
-        "default": True,
-        "description": ["Whether the API server can be reached from inside the VPC."],
+        "default": None,
+        "description": ["Whether the API server can be reached from inside the VPC. Null: yes at creation, not managed afterwards."],
     },
     "eks_cluster_endpoint_public_access": {
         "type": "bool",
-        "default": True,
-        "description": ["Whether the API server can be reached from the internet, from O(eks_cluster_public_access_cidrs)."],
+        "default": None,
+        "description": [
+            "Whether the API server can be reached from the internet. Null: at creation only where O(eks_cluster_public_access_cidrs) is set, "
+            "not managed afterwards."
+        ],
     },
     "eks_cluster_public_access_cidrs": {
         "type": "list",
         "elements": "str",
         "default": [],
-        "description": ["Address ranges that may reach the public endpoint. The machine that runs the playbooks must be in one of them."],
+        "description": [
+            "Address ranges that may reach the API server from the internet; empty: not managed. The machine that runs the playbooks has to be "
+            "in one of them, or inside the network."
+        ],
     },
     "eks_cluster_allow_public_any": {
         "type": "bool",
@@ -196,7 +204,7 @@ CLUSTER: Options = {
     },
     "eks_cluster_wait_timeout": {
         "type": "int",
-        "default": 1800,
+        "default": 3600,
         "description": ["Seconds to wait for each change of the cluster."],
     },
     "eks_cluster_wait_interval": {
@@ -207,12 +215,6 @@ CLUSTER: Options = {
 }
 
 POOLS_ROLE: Options = {
-    "gpu_nodepools_subnet_ids": {
-        "type": "list",
-        "elements": "str",
-        "default": [],
-        "description": ["Subnets for pools that name none. Empty: the private subnets of the role eks_network."],
-    },
     "gpu_nodepools_node_role_arn": {
         "type": "str",
         "default": None,
@@ -233,7 +235,7 @@ POOLS_ROLE: Options = {
 SHARING: Options = {
     "gpu_sharing_namespace": {
         "type": "str",
-        "default": "nvidia-device-plugin",
+        "default": DEFAULT_NAMESPACE,
         "description": ["Namespace of the NVIDIA device plugin."],
     },
     "gpu_sharing_image_registry": {
@@ -248,7 +250,7 @@ SHARING: Options = {
     },
     "gpu_sharing_image_tag": {
         "type": "str",
-        "default": "v0.20.1",
+        "default": DEFAULT_TAG,
         "description": ["Tag of the device plugin's image."],
     },
     "gpu_sharing_image_digest": {
@@ -264,7 +266,7 @@ SHARING: Options = {
     },
     "gpu_sharing_wait_timeout": {
         "type": "int",
-        "default": 1200,
+        "default": 600,
         "description": ["Seconds to wait until every node advertises what its pool says."],
     },
     "gpu_sharing_wait_interval": {
