@@ -97,7 +97,7 @@ options:
             default: true
       flags:
         description:
-          - The C(flags) block of the plugin's configuration file, in NVIDIA's spelling (V({plugin: {deviceListStrategy: [cdi-cri]}})).
+          - The C(flags) block of the plugin's configuration file, in NVIDIA's spelling.
           - Every key and value is checked, since NVIDIA's parser drops what it does not know without a word.
         type: dict
   purge_configurations:

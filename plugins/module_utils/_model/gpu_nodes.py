@@ -59,6 +59,7 @@ class Node:
     capacity: t.Mapping[str, int] = field(default_factory=dict)
     allocatable: t.Mapping[str, int] = field(default_factory=dict)
     ready: bool = True
+    schedulable: bool = True
     deleting: bool = False
 
     @classmethod
@@ -71,6 +72,7 @@ class Node:
             capacity=counts(status.get("capacity"), NVIDIA),
             allocatable=counts(status.get("allocatable"), NVIDIA),
             ready=any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions") or ()),
+            schedulable=not obj.get("spec", {}).get("unschedulable"),
             deleting=is_deleting(obj),
         )
 

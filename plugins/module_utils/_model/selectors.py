@@ -17,7 +17,8 @@ def selects(terms: t.Iterable[Term], labels: t.Mapping[str, str]) -> bool:
 
     Source: Kubernetes API reference, NodeSelector and NodeSelectorRequirement. Fields (metadata.name) are not looked at.
     """
-    return any(term.get("matchExpressions") and all(_holds(rule, labels) for rule in term["matchExpressions"]) for term in terms)
+    rules = (term.get("matchExpressions") or () for term in terms)
+    return any(bool(expressions) and all(_holds(rule, labels) for rule in expressions) for expressions in rules)
 
 
 def required_terms(pod_spec: t.Mapping[str, t.Any]) -> list[Term]:
@@ -34,7 +35,8 @@ def label_terms(labels: t.Mapping[str, str]) -> list[Term]:
 
 
 def _holds(rule: t.Mapping[str, t.Any], labels: t.Mapping[str, str]) -> bool:
-    value, operator, values = labels.get(rule["key"]), rule["operator"], rule.get("values") or []
+    value, operator = labels.get(rule["key"]), rule["operator"]
+    values: list[str] = rule.get("values") or []
     if operator in ("Exists", "DoesNotExist"):
         return (value is not None) == (operator == "Exists")
     if operator == "NotIn":

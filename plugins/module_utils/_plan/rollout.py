@@ -46,17 +46,19 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """A DaemonSet's rollout, as ``kubectl rollout status`` judges it."""
+    """A DaemonSet's rollout, as ``kubectl rollout status`` judges it. ``desired`` and ``ready`` are None where there is no DaemonSet."""
 
     configuration: str
     daemon_set: str
-    desired: int
-    updated: int
-    ready: int
-    observed: bool
+    desired: int | None
+    ready: int | None
+    updated: int = 0
+    observed: bool = False
 
     @property
     def done(self) -> bool:
+        if self.desired is None or self.ready is None:
+            return False
         return self.observed and self.updated >= self.desired and self.ready >= self.desired
 
     def __str__(self) -> str:
@@ -120,15 +122,17 @@ def _number(row: Row) -> str:
 
 
 def _rollout(configuration: Configuration, obj: Object | None) -> Rollout:
-    status = (obj or {}).get("status") or {}
-    generation = obj["metadata"].get("generation", 1) if obj else 1
+    name = manifests.object_name(configuration.name)
+    if obj is None:
+        return Rollout(configuration=configuration.name, daemon_set=name, desired=None, ready=None)
+    status = obj.get("status") or {}
     return Rollout(
         configuration=configuration.name,
-        daemon_set=manifests.object_name(configuration.name),
+        daemon_set=name,
         desired=status.get("desiredNumberScheduled", 0),
-        updated=status.get("updatedNumberScheduled", 0),
         ready=status.get("numberReady", 0),
-        observed=status.get("observedGeneration", 0) >= generation,
+        updated=status.get("updatedNumberScheduled", 0),
+        observed=status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 1),
     )
 
 

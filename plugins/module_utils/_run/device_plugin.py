@@ -85,7 +85,9 @@ def _present(run: Run, kube: Kubernetes, wanted: DevicePlugin) -> Outcome:
     run.apply(plan)
     catalog = GpuCatalog(run)
     waits = run.params["wait"] and not run.check_mode
-    status = _wait(run, kube, wanted, catalog, plan) if waits else _status(kube, wanted, catalog)
+    status = _status(kube, wanted, catalog) if plan.steps and not run.check_mode else _judge(kube, wanted, catalog, observed)
+    if waits and not status.done:
+        status = _wait(run, kube, wanted, catalog, plan, status)
     if catalog.warning:
         run.warn(catalog.warning)
     return Outcome(plan=plan, result={"device_plugin": planning.result(wanted, status.seen())})
@@ -142,29 +144,32 @@ def _nodes(kube: Kubernetes) -> tuple[Node, ...]:
 
 
 def _status(kube: Kubernetes, wanted: DevicePlugin, catalog: GpuCatalog) -> Status:
-    nodes = [node for node in _nodes(kube) if is_selected(wanted, node)]
-    return judge(
-        wanted,
-        daemon_sets=kube.read_all(DAEMON_SET, namespace=wanted.namespace, labels=manifests.selector()),
-        nodes=nodes,
-        pods=kube.read_all(POD, namespace=wanted.namespace, labels=manifests.selector()) if nodes else (),
-        catalog=catalog.read(nodes),
-    )
+    """How things stand now."""
+    daemon_sets = kube.read_all(DAEMON_SET, namespace=wanted.namespace, labels=manifests.selector())
+    return _judge(kube, wanted, catalog, Observed(daemon_sets=tuple(daemon_sets), nodes=_nodes(kube)))
 
 
-def _wait(run: Run, kube: Kubernetes, wanted: DevicePlugin, catalog: GpuCatalog, plan: Plan) -> Status:
+def _judge(kube: Kubernetes, wanted: DevicePlugin, catalog: GpuCatalog, observed: Observed) -> Status:
+    """How things stood when DaemonSets and nodes were read."""
+    nodes = [node for node in observed.nodes if is_selected(wanted, node)]
+    pods = kube.read_all(POD, namespace=wanted.namespace, labels=manifests.selector()) if nodes else ()
+    daemon_sets = [obj for obj in observed.daemon_sets if namespace_of(obj) == wanted.namespace]
+    return judge(wanted, daemon_sets=daemon_sets, nodes=nodes, pods=pods, catalog=catalog.read(nodes))
+
+
+def _wait(run: Run, kube: Kubernetes, wanted: DevicePlugin, catalog: GpuCatalog, plan: Plan, status: Status) -> Status:
     """The first status in which all is as it should be; NodesNotReady after the timeout, or as soon as it is evident."""
-    begin, told = time.monotonic(), _Progress(run)
+    end, told = time.monotonic() + kube.timeout, _Progress(run)
     while True:
-        status = _status(kube, wanted, catalog)
         told.tell(status)
         if status.done:
             return status
         if status.hopeless:
             raise NodesNotReady(status, plan, "")
-        if time.monotonic() - begin > kube.timeout:
+        if time.monotonic() > end:
             raise NodesNotReady(status, plan, f" within {kube.timeout:.0f} s")
         time.sleep(kube.interval)
+        status = _status(kube, wanted, catalog)
 
 
 class _Progress:
