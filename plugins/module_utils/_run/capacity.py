@@ -109,7 +109,8 @@ def _usage(kube: Kubernetes, fields: str) -> Usage:
 
 
 def _cluster(run: Run, kube: Kubernetes) -> dict[str, t.Any]:
-    if (cluster := run.cluster) is not None:
+    cluster = None if run.params["kubernetes"] else run.cluster
+    if cluster is not None:
         return {"arn": cluster["arn"], "name": cluster["name"], "version": cluster["version"]}
     return {"arn": None, "name": run.params["cluster_name"], "version": kube.version()}
 
