@@ -26,12 +26,6 @@ options:
     description: Whether to return kubeconfigs instead of tokens.
     type: bool
     default: false
-  with_token:
-    description:
-      - Whether a kubeconfig carries a token. Without one it holds no secret, and kubernetes.core takes the token as its option C(api_key),
-        which is never shown; the content of a kubeconfig is shown at high verbosity.
-    type: bool
-    default: true
 extends_documentation_fragment:
   - amazon.aws.boto3
   - amazon.aws.common.plugins
@@ -39,7 +33,8 @@ extends_documentation_fragment:
 seealso:
   - module: gpuops.eks.nvidia_device_plugin
 notes:
-  - Where ansible-core can mark values as secret, tokens are marked. Elsewhere set C(no_log) on tasks that would show the result.
+  - Where ansible-core can mark values as secret (2.22), tokens are marked. Before, kubernetes.core shows the arguments of its tasks, tokens
+    among them, from C(-vvv) on; set C(no_log) as in the example. Modules of this collection never show a token.
 """
 
 EXAMPLES = r"""
@@ -48,11 +43,11 @@ EXAMPLES = r"""
     kind: Pod
     kubeconfig: "{{ lookup('gpuops.eks.eks_token', 'demo', region='us-west-2', kubeconfig=true) }}"
 
-- name: The same without a token in any output at any verbosity
+- name: The same with nothing secret in the output, however verbose
   kubernetes.core.k8s_info:
     kind: Pod
-    kubeconfig: "{{ lookup('gpuops.eks.eks_token', 'demo', region='us-west-2', kubeconfig=true, with_token=false) }}"
-    api_key: "{{ lookup('gpuops.eks.eks_token', 'demo', region='us-west-2') }}"
+    kubeconfig: "{{ lookup('gpuops.eks.eks_token', 'demo', region='us-west-2', kubeconfig=true) }}"
+  no_log: "{{ ansible_verbosity > 2 }}"
 """
 
 RETURN = r"""
@@ -101,4 +96,4 @@ class LookupModule(AWSLookupBase):
         cluster = find_cluster(Aws(self.client), name)
         if cluster is None or not cluster.get("endpoint"):
             raise GpuopsError(f"EKS cluster {name} does not exist in {self.region} or has no endpoint yet.")
-        return kubeconfig(cluster, self._token(name) if self.get_option("with_token") else None)
+        return kubeconfig(cluster, self._token(name))

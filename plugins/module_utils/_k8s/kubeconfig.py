@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 
-def kubeconfig(cluster: t.Mapping[str, t.Any], token: str | None) -> dict[str, t.Any]:
+def kubeconfig(cluster: t.Mapping[str, t.Any], token: str) -> dict[str, t.Any]:
     """One cluster, one user, one context, all named after the cluster as eks:DescribeCluster returns it; no other file is needed."""
     name = cluster["name"]
     server = {"server": cluster["endpoint"], "certificate-authority-data": cluster["certificateAuthority"]["data"]}
@@ -18,7 +18,7 @@ def kubeconfig(cluster: t.Mapping[str, t.Any], token: str | None) -> dict[str, t
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": name, "cluster": server}],
-        "users": [{"name": name, "user": {} if token is None else {"token": token}}],
+        "users": [{"name": name, "user": {"token": token}}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
         "current-context": name,
     }
