@@ -47,6 +47,12 @@ def _error(code: str, state: str) -> dict[str, t.Any]:
     return {"matcher": "error", "expected": code, "state": state}
 
 
+_UPDATE_ACCEPTORS = (
+    _path("Successful", "update.status", "success"),
+    _path("Failed", "update.status", "failure"),
+    _path("Cancelled", "update.status", "failure"),
+)
+
 WAITERS: dict[str, Waiter] = {
     "cluster_active": Waiter(
         service="eks",
@@ -71,14 +77,18 @@ WAITERS: dict[str, Waiter] = {
     "update_successful": Waiter(
         service="eks",
         operation="DescribeUpdate",
-        acceptors=(
-            _path("Successful", "update.status", "success"),
-            _path("Failed", "update.status", "failure"),
-            _path("Cancelled", "update.status", "failure"),
-        ),
+        acceptors=_UPDATE_ACCEPTORS,
         status="update.status",
         issues="update.errors[].errorMessage",
         subject="name",
+    ),
+    "nodegroup_update_successful": Waiter(
+        service="eks",
+        operation="DescribeUpdate",
+        acceptors=_UPDATE_ACCEPTORS,
+        status="update.status",
+        issues="update.errors[].errorMessage",
+        subject="nodegroupName",
     ),
     "update_settled": Waiter(
         service="eks",

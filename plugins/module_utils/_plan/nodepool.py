@@ -54,7 +54,8 @@ def plan_pools(groups: t.Sequence[WantedGroup], observed: Observed, settings: Se
     after: dict[str, t.Any] = {}
     for part in parts:
         if part.fields:
-            before[part.after.name] = {name: old for name, (old, _new) in part.fields.items()}
+            if observed.nodegroups.get(part.after.name) is not None:
+                before[part.after.name] = {name: old for name, (old, _new) in part.fields.items()}
             after[part.after.name] = {name: new for name, (_old, new) in part.fields.items()}
     plan = Plan(
         steps=tuple(step for part in parts for step in part.steps) + tuple(step for part in parts for step in part.later),

@@ -77,7 +77,7 @@ def update_group(group: WantedGroup, there: Nodegroup, template: LaunchTemplate 
 
 def _update_wait(step: Step, settings: Settings) -> Wait:
     arguments = {"name": settings.owner.cluster_name, "nodegroupName": step.target, "updateId": next(iter(step.binds))}
-    return Wait(waiter="update_successful", arguments=arguments)
+    return Wait(waiter="nodegroup_update_successful", arguments=arguments)
 
 
 def _config(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[list[Step], Fields, Nodegroup]:
