@@ -111,11 +111,18 @@ class Records:
         """Every process noted, running or not, by name."""
         if not self.directory.is_dir():
             return []
-        found = (json.loads(path.read_text()) for path in sorted(self.directory.glob("*.json")))
-        return [Record(f["name"], f["pid"], f["started"]) for f in found]
+        found = [self._read(path) for path in sorted(self.directory.glob("*.json"))]
+        return [record for record in found if record is not None]
 
     def alive(self) -> list[Record]:
         return [record for record in self.all() if record.alive]
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            found = json.loads(path.read_text())
+        except FileNotFoundError:  # removed since it was listed
+            return None
+        return Record(found["name"], found["pid"], found["started"])
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name.replace('/', '@')}.json"

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import requests
@@ -22,7 +23,7 @@ from lab.supervisor import HOST, Child, ProcessEnded, Supervisor, free_ports, wa
 
 BOOT_ATTEMPTS = 3  # a port found free may be taken before the program binds it
 BOOT_SECONDS = 120.0
-STOP_SECONDS = 3.0  # its data is deleted next: nothing is lost by not waiting for long-lived watches
+STOP_SECONDS = 1.0  # its data is deleted next: nothing is lost by not waiting for long-lived watches
 SERVICE_RANGE = "10.100.0.0/16"
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class ControlPlane:
         self._supervisor, self._find_binaries, self._webhook = supervisor, binaries, webhook
         self._children: list[Child] = []
         self._lock = threading.Lock()
+        self._booting = threading.Lock()
         self._stopped = False
         self._endpoint: Endpoint | None = None
         self._failure: str | None = None
@@ -63,16 +65,10 @@ class ControlPlane:
     def boot(self, ready: Callable[[ControlPlane], None]) -> None:
         """Start everything and call ``ready``; a failure is kept for ``endpoint``."""
         try:
-            for attempt in range(1, BOOT_ATTEMPTS + 1):
-                try:
-                    self._boot()
-                    break
-                except ProcessEnded as error:
-                    if "address already in use" not in str(error) or attempt == BOOT_ATTEMPTS:
-                        raise
-                    _log.warning("%s: a port was taken meanwhile, booting again", self.cluster.name)
-                    self._stop_children()
-            ready(self)
+            self._binaries = self._find_binaries()
+            with self._booting:
+                self._boot_with_free_ports()
+                ready(self)
         except Exception as error:  # noqa: BLE001 - whatever it was, the cluster has failed and DescribeCluster must be able to say why
             if not self._stopped:
                 _log.exception("%s: control plane failed", self.cluster.name)
@@ -94,6 +90,8 @@ class ControlPlane:
         """End the processes and remove the data. The audit log stays until the lab goes: tests read it after a teardown."""
         self._stopped = True
         self._stop_children()
+        with self._booting:  # which ends soon, since its next step sees that it shall not be
+            self._stop_children()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def kube(self, client: str = "loops") -> Kube:
@@ -102,8 +100,18 @@ class ControlPlane:
         url = (self.directory / "url").read_text()
         return Kube(Access(url, certificates / "ca.crt", certificates / f"{client}.crt", certificates / f"{client}.key"))
 
+    def _boot_with_free_ports(self) -> None:
+        for attempt in range(1, BOOT_ATTEMPTS + 1):
+            try:
+                self._boot()
+                return
+            except ProcessEnded as error:
+                if "address already in use" not in str(error) or attempt == BOOT_ATTEMPTS:
+                    raise
+                _log.warning("%s: a port was taken meanwhile, booting again", self.cluster.name)
+                self._stop_children()
+
     def _boot(self) -> None:
-        self._binaries = self._find_binaries()
         begin = time.monotonic()
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
@@ -121,9 +129,9 @@ class ControlPlane:
         self._controllers(manager, scheduler, kwok)
         access.install(kube)
         self._wait("the default service account", lambda: kube.get("/api/v1/namespaces/default/serviceaccounts/default") is not None)
+        self.timings["cluster ready"] = time.monotonic() - begin
         self._write_about(url)
         self._endpoint = Endpoint(url=url, certificate_authority_pem=(self.directory / "pki" / "ca.crt").read_bytes())
-        self.timings["cluster ready"] = time.monotonic() - begin
         _log.info("%s: control plane ready: %s", self.cluster.name, ", ".join(f"{k} {v:.1f} s" for k, v in self.timings.items()))
 
     def _start(self, program: str, path: Path, arguments: list[str]) -> None:
@@ -307,12 +315,13 @@ class LocalControlPlanes:
         if plane is not None:
             self._gone(plane)
             plane.stop()
+            self._gone(plane)  # again: it may have become ready between the two
 
     def stop_all(self) -> None:
         with self._lock:
             clusters = [plane.cluster for plane in self._planes.values()]
-        for cluster in clusters:
-            self.stop(cluster)
+        with ThreadPoolExecutor(max_workers=max(1, len(clusters))) as pool:
+            list(pool.map(self.stop, clusters))
 
     def kube(self, cluster: ClusterRef) -> Kube | None:
         """A client for the lab's own use, None while the cluster is not ready."""

@@ -54,7 +54,7 @@ class DevicePlugins(Loop):
     ) -> None:
         super().__init__(f"device plugins {name}", every=0.5, wake=wake)
         self._cluster, self._kube, self._pods, self._nodes = name, kube, pods, current_nodes
-        self._programs: dict[str, _Program] = {}
+        self._programs: dict[tuple[str, str], _Program] = {}  # by pod and container
         self._said: set[tuple[str, str]] = set()
 
     def step(self) -> None:
@@ -66,7 +66,8 @@ class DevicePlugins(Loop):
         for node in self._nodes():
             if podstatus.condition(node, "Ready") == "True":
                 self._node(node, by_node.get(node["metadata"]["name"], []))
-        self._programs = {uid: p for uid, p in self._programs.items() if uid in {pod["metadata"]["uid"] for pod in pods}}
+        present = {pod["metadata"]["uid"] for pod in pods}
+        self._programs = {key: p for key, p in self._programs.items() if key[0] in present}
 
     def _node(self, node: Json, pods: list[Json]) -> None:
         gpus = sharing.Gpus(count=int((node["metadata"].get("annotations") or {}).get(nodes.GPUS, 0)))
@@ -87,13 +88,13 @@ class DevicePlugins(Loop):
         label = (node["metadata"].get("labels") or {}).get(podconfig.CONFIG_LABEL, "")
         if podconfig.config_manager(pod, sidecar=True) is None:
             label = ""  # nothing in this pod looks at the label any more
-        uid = pod["metadata"]["uid"]
-        program = self._programs.get(uid)
+        key = (pod["metadata"]["uid"], container["name"])
+        program = self._programs.get(key)
         if program is None and podstatus.condition(pod, "Ready") != "True":
             return None
         if program is None or program.label != label or (program.config is None and time.monotonic() - program.tried > RETRY_SECONDS):
             program = self._start(pod, container, label, gpus, program)
-            self._programs[uid] = program
+            self._programs[key] = program
         return program.config
 
     def _start(self, pod: Json, container: Json, label: str, gpus: sharing.Gpus, before: _Program | None) -> _Program:
