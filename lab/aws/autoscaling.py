@@ -1,7 +1,7 @@
 """How Auto Scaling groups launch and replace instances.
 
-moto launches everything into a group's first subnet, as its first type, on demand, whatever EC2 has there, and never replaces what was
-terminated. Source: https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-benefits.html (balance over zones),
+moto launches everything into a group's first subnet, as its first type, on demand, whatever EC2 has there, and replaces what was
+terminated in the same breath. Source: https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-benefits.html (balance over zones),
 allocation-strategies.html, health-checks-overview.html.
 """
 
@@ -13,7 +13,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 
-from moto.autoscaling.models import ASG_NAME_TAG, FakeAutoScalingGroup, InstanceState, autoscaling_backends
+from moto.autoscaling.models import ASG_NAME_TAG, AutoScalingBackend, FakeAutoScalingGroup, InstanceState, autoscaling_backends
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
@@ -197,6 +197,13 @@ def describe_scaling_activities(original: Wrapper, response: AutoScalingResponse
     groups = [group for group in response.autoscaling_backend.autoscaling_groups.values() if wanted in (None, group.name)]
     activities = [activity for group in groups for activity in _activities(group)]
     return ActionResult({"Activities": sorted(activities, key=lambda activity: activity["StartTime"], reverse=True)})
+
+
+@wraps(AutoScalingBackend, "notify_terminate_instances")
+def forget_terminated_instances(original: Wrapper, backend: AutoScalingBackend, instance_ids: list[str]) -> None:
+    """moto replaces at once and in the same call; Auto Scaling notices after a while."""
+    for group in backend.autoscaling_groups.values():
+        group.instance_states = [state for state in group.instance_states if state.instance.id not in instance_ids]
 
 
 def reconcile_groups() -> None:

@@ -145,6 +145,8 @@ def _ours(call: Call) -> bool:
 
 def _create_moto_application(service: t.Any) -> t.Any:
     """moto's application for one service, that lets NotImplementedError through instead of an HTML page."""
+    if service is None:
+        raise NotImplementedError("moto does not have the service")
     application = create_backend_app(service)
     application.debug = False
     application.config["PROPAGATE_EXCEPTIONS"] = True

@@ -434,12 +434,22 @@ def disable_metrics_collection(original: Wrapper | None, response: AutoScalingRe
 def keep_unnamed_settings(original: Wrapper, group: FakeAutoScalingGroup, **kwargs: t.Any) -> None:
     """An update that names no mixed instances policy keeps the one there is; moto drops it."""
     if kwargs.get("mixed_instances_policy") is None and not kwargs.get("launch_template") and not kwargs.get("launch_config_name"):
-        kwargs["mixed_instances_policy"] = group.mixed_instances_policy
+        kwargs["mixed_instances_policy"] = _by_id_alone(group.mixed_instances_policy)
     elif kwargs.get("mixed_instances_policy") and group.mixed_instances_policy:
         previous = group.mixed_instances_policy.get("InstancesDistribution", {})
         given = kwargs["mixed_instances_policy"].get("InstancesDistribution", {})
         kwargs["mixed_instances_policy"]["InstancesDistribution"] = {**previous, **given}
     original(group, **kwargs)
+
+
+def _by_id_alone(policy: dict[str, t.Any] | None) -> dict[str, t.Any] | None:
+    """The policy as a request may carry it: moto keeps the template's id and name, and refuses both together."""
+    if policy is None:
+        return None
+    template = dict(policy["LaunchTemplate"])
+    specification = template["LaunchTemplateSpecification"]
+    template["LaunchTemplateSpecification"] = {name: value for name, value in specification.items() if name != "LaunchTemplateName"}
+    return {**policy, "LaunchTemplate": template}
 
 
 @wraps(AutoScalingBackend, "describe_auto_scaling_instances")

@@ -57,13 +57,13 @@ class Aws:
     _clients: dict[tuple[str, str, str], t.Any] = field(default_factory=dict)
 
     def client(self, service: str, access_key_id: str = "", secret: str = "", *, token: str | None = None, region: str = REGION) -> t.Any:
-        """A client without retries; without keys it is the administrator's."""
+        """A client that neither retries nor judges parameters; without keys it is the administrator's."""
         admin_key, admin_secret = self.server.admin_credentials
         key = (service, access_key_id + secret, region)
         if key not in self._clients:
             session: t.Any = boto3.session.Session(access_key_id or admin_key, secret or admin_secret, token, region_name=region)
             self._clients[key] = session.client(
-                service, endpoint_url=self.server.endpoint, config=Config(retries={"total_max_attempts": 1})
+                service, endpoint_url=self.server.endpoint, config=Config(retries={"total_max_attempts": 1}, parameter_validation=False)
             )
         return self._clients[key]
 

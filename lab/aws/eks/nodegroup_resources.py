@@ -108,15 +108,11 @@ def _policy(template_id: str, version: str, instance_types: list[str], capacity_
 
 def resize_group(context: Context, resources: NodegroupResources, scaling: dict[str, int]) -> None:
     """Hand a node group's sizes to its Auto Scaling group."""
-    group = describe_group(context, resources)
-    if group is None:
-        return
     context.client("autoscaling").update_auto_scaling_group(
         AutoScalingGroupName=resources.auto_scaling_group,
         MinSize=scaling["minSize"],
         MaxSize=scaling["maxSize"],
         DesiredCapacity=scaling["desiredSize"],
-        MixedInstancesPolicy=group["MixedInstancesPolicy"],
     )
 
 

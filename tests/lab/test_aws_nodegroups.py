@@ -1,0 +1,364 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Managed node groups, against the API reference, the user guide and the issues named."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from tests.lab.conftest import ClusterSetup, refused
+
+
+@pytest.fixture
+def cluster(setup: ClusterSetup) -> ClusterSetup:
+    """An ACTIVE cluster named lab."""
+    setup.create_cluster()
+    return setup
+
+
+def template(setup: ClusterSetup, name: str = "mine", **data: t.Any) -> str:
+    reply = setup.aws.client("ec2").create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data or {"EbsOptimized": True})
+    return str(reply["LaunchTemplate"]["LaunchTemplateId"])
+
+
+def test_what_eks_makes_for_a_node_group(cluster: ClusterSetup) -> None:
+    """User guide managed-node-groups: launch template, Auto Scaling group eks-NAME-UUID and instances with EKS's tags; gone with the group."""
+    aws = cluster.aws
+    nodegroup = cluster.create_nodegroup(scalingConfig={"minSize": 0, "maxSize": 3, "desiredSize": 3})
+    assert nodegroup["status"] == "ACTIVE"
+    assert nodegroup["releaseVersion"] == "1.36.4-20260724"
+    assert nodegroup["updateConfig"] == {"maxUnavailable": 1, "updateStrategy": "DEFAULT"}
+    group_name = nodegroup["resources"]["autoScalingGroups"][0]["name"]
+    assert group_name.startswith("eks-gpu-")
+    group = aws.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[group_name])["AutoScalingGroups"][0]
+    tags = {tag["Key"]: (tag["Value"], tag["PropagateAtLaunch"]) for tag in group["Tags"]}
+    assert tags == {
+        "eks:cluster-name": ("lab", True),
+        "eks:nodegroup-name": ("gpu", True),
+        "kubernetes.io/cluster/lab": ("owned", True),
+        "k8s.io/cluster-autoscaler/enabled": ("true", False),
+        "k8s.io/cluster-autoscaler/lab": ("owned", False),
+    }
+    instances = cluster.instances()
+    assert {instance["Placement"]["AvailabilityZone"] for instance in instances} == {"us-west-2a", "us-west-2b", "us-west-2c"}
+    for instance in instances:
+        own = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
+        assert own["aws:autoscaling:groupName"] == group_name
+        assert own["kubernetes.io/cluster/lab"] == "owned"
+        assert own["eks:nodegroup-name"] == "gpu"
+        assert (instance["InstanceType"], instance["MetadataOptions"]["HttpTokens"]) == ("g5.2xlarge", "required")
+        assert "InstanceLifecycle" not in instance
+    own_templates = aws.client("ec2").describe_launch_templates()["LaunchTemplates"]
+    assert len(own_templates) == 1
+
+    assert refused(aws.client("iam").delete_role, RoleName="node")[0] == "DeleteConflict"
+    deleted = aws.client("eks").delete_nodegroup(clusterName="lab", nodegroupName="gpu")["nodegroup"]
+    assert deleted["status"] == "DELETING"
+    aws.pass_time()
+    assert aws.client("eks").list_nodegroups(clusterName="lab")["nodegroups"] == []
+    assert cluster.instances() == []
+    assert aws.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"] == []
+    assert aws.client("ec2").describe_launch_templates()["LaunchTemplates"] == []
+    assert aws.client("iam").list_instance_profiles()["InstanceProfiles"] == []
+    interfaces = aws.client("ec2").describe_network_interfaces()["NetworkInterfaces"]
+    assert {interface["Description"] for interface in interfaces} == {"Amazon EKS lab"}
+
+
+def test_spot(cluster: ClusterSetup) -> None:
+    """API capacityType SPOT: instances with InstanceLifecycle spot."""
+    cluster.create_nodegroup(capacityType="SPOT")
+    assert [instance["InstanceLifecycle"] for instance in cluster.instances()] == ["spot"]
+
+
+def test_creation_takes_time(cluster: ClusterSetup) -> None:
+    """API Nodegroup.status: CREATING, and neither updated nor deleted meanwhile (karpenter-provider-aws#133)."""
+    eks = cluster.aws.client("eks")
+    assert eks.create_nodegroup(**cluster.nodegroup_request())["nodegroup"]["status"] == "CREATING"
+    code, text = refused(eks.update_nodegroup_config, clusterName="lab", nodegroupName="gpu", scalingConfig={"maxSize": 5})
+    assert (code, text) == ("ResourceInUseException", "Nodegroup cannot be updated as it is currently not in Active State")
+    assert refused(eks.delete_nodegroup, clusterName="lab", nodegroupName="gpu")[0] == "ResourceInUseException"
+
+
+REFUSALS: list[tuple[str, dict[str, t.Any], str]] = [
+    ("API amiType enum", {"amiType": "AL2023_GPU"}, "enum value set"),
+    (
+        "learn-terraform-provision-eks-cluster#44: architecture",
+        {"instanceTypes": ["t4g.medium"], "amiType": "AL2023_x86_64_STANDARD"},
+        "not a valid instance type",
+    ),
+    (
+        "API amiType: GPU types need a GPU image",
+        {"amiType": "AL2023_x86_64_STANDARD"},
+        "[g5.2xlarge] is not a valid instance type for requested amiType",
+    ),
+    ("API amiType: GPU image needs GPU types", {"instanceTypes": ["m5.large"]}, "[m5.large] is not a valid instance type"),
+    ("API instanceTypes: exist", {"instanceTypes": ["g5.7xlarge"]}, "do not exist: [g5.7xlarge]"),
+    ("API instanceTypes: 20", {"instanceTypes": [f"g5.{number}xlarge" for number in range(21)]}, "At most 20"),
+    ("User guide: AL2 ended with 1.32", {"amiType": "AL2_x86_64_GPU"}, "only supported for kubernetes versions"),
+    ("API subnets: exist", {"subnets": ["subnet-0123456789abcdef0"]}, "does not exist"),
+    ("API nodeRole: exists", {"nodeRole": "arn:aws:iam::123456789012:role/none"}, "cannot be found"),
+    (
+        "User guide create-node-role: trust",
+        {"nodeRole": "arn:aws:iam::123456789012:role/cluster"},
+        "[ec2.amazonaws.com] were not found in the trust",
+    ),
+    ("API scalingConfig: all or none", {"scalingConfig": {"minSize": 1}}, "specified together"),
+    ("API min > max", {"scalingConfig": {"minSize": 3, "maxSize": 2, "desiredSize": 3}}, "can't be greater than maximum"),
+    ("API min > desired", {"scalingConfig": {"minSize": 2, "maxSize": 3, "desiredSize": 1}}, "can't be greater than desired size 1"),
+    ("API desired > max", {"scalingConfig": {"minSize": 0, "maxSize": 1, "desiredSize": 2}}, "can't be greater than max size 1"),
+    ("API maxSize >= 1", {"scalingConfig": {"minSize": 0, "maxSize": 0, "desiredSize": 0}}, "valid min value: 1"),
+    ("API nodegroupName", {"nodegroupName": "-x"}, "invalid"),
+    ("API labels: value", {"labels": {"a": "b c"}}, "not a valid Kubernetes label value"),
+    ("API labels: reserved", {"labels": {"eks.amazonaws.com/x": "y"}}, "reserved prefixes"),
+    ("API labels: key length", {"labels": {"k" * 64: "v"}}, "length less than or equal to 63"),
+    ("API taints: effect enum", {"taints": [{"key": "a", "effect": "NoSchedule"}]}, "enum value set"),
+    (
+        "API taints: twice",
+        {"taints": [{"key": "a", "value": "1", "effect": "NO_SCHEDULE"}, {"key": "a", "value": "2", "effect": "NO_SCHEDULE"}]},
+        "same key",
+    ),
+    ("API updateConfig: XOR", {"updateConfig": {"maxUnavailable": 1, "maxUnavailablePercentage": 10}}, "cannot be specified together"),
+    ("API version: the cluster's", {"version": "1.35"}, "should be equal to Cluster kubernetes version 1.36"),
+    ("API releaseVersion", {"releaseVersion": "1.36.4-20200101"}, "is not valid for kubernetes version 1.36"),
+    ("API capacity block needs a template", {"capacityType": "CAPACITY_BLOCK"}, "needs a launch template"),
+    (
+        "API nodeRepairConfig: XOR",
+        {"nodeRepairConfig": {"maxUnhealthyNodeThresholdCount": 1, "maxUnhealthyNodeThresholdPercentage": 1}},
+        "together",
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "changes", "message"), REFUSALS, ids=[row[0] for row in REFUSALS])
+def test_create_refuses(cluster: ClusterSetup, source: str, changes: dict[str, t.Any], message: str) -> None:
+    """A refused request leaves nothing behind."""
+    code, text = refused(cluster.aws.client("eks").create_nodegroup, **cluster.nodegroup_request(**changes))
+    assert code == "InvalidParameterException", source
+    assert message in text, source
+    assert cluster.aws.client("ec2").describe_launch_templates()["LaunchTemplates"] == []
+
+
+TEMPLATE_REFUSALS: list[tuple[str, dict[str, t.Any], dict[str, t.Any], str]] = [
+    ("disk size", {}, {"diskSize": 100}, "Disk size must be specified within the launch template."),
+    ("remote access", {}, {"remoteAccess": {"ec2SshKey": "mine"}}, "Remote access configuration"),
+    ("instance type in both", {"InstanceType": "g5.xlarge"}, {}, "not in both"),
+    ("instance profile", {"IamInstanceProfile": {"Name": "mine"}}, {}, "instance profile"),
+    ("shutdown behaviour", {"InstanceInitiatedShutdownBehavior": "terminate"}, {}, "shutdown behavior"),
+    ("subnet", {"NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-1"}]}, {}, "cannot specify subnets"),
+    ("image and amiType", {"ImageId": "ami-0123456789abcdef0"}, {}, "other than CUSTOM"),
+    ("CUSTOM without image", {}, {"amiType": "CUSTOM"}, "must specify an image id"),
+    ("market options", {"InstanceMarketOptions": {"MarketType": "spot"}}, {}, "market options"),
+]
+
+
+@pytest.mark.parametrize(("what", "data", "changes", "message"), TEMPLATE_REFUSALS, ids=[row[0] for row in TEMPLATE_REFUSALS])
+def test_launch_template_rules(cluster: ClusterSetup, what: str, data: dict[str, t.Any], changes: dict[str, t.Any], message: str) -> None:
+    """User guide launch-templates: what a template may contain and what goes with it."""
+    request = cluster.nodegroup_request(launchTemplate={"id": template(cluster, **data)}, **changes)
+    code, text = refused(cluster.aws.client("eks").create_nodegroup, **request)
+    assert code == "InvalidParameterException", what
+    assert message in text, what
+
+
+def test_a_launch_template_is_copied_and_its_version_changes(cluster: ClusterSetup) -> None:
+    """User guide launch-templates: EKS works from its own copy; another version replaces the instances, another template is refused."""
+    aws = cluster.aws
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "team", "Value": "ml"}]}]
+    template_id = template(cluster, InstanceType="g5.xlarge", UserData="aGVsbG8=", TagSpecifications=tags)
+    nodegroup = cluster.create_nodegroup(instanceTypes=None, launchTemplate={"id": template_id})
+    assert nodegroup["launchTemplate"] == {"id": template_id, "name": "mine", "version": "1"}
+    assert "instanceTypes" not in nodegroup
+    (first,) = cluster.instances()
+    assert first["InstanceType"] == "g5.xlarge"
+    assert {tag["Key"]: tag["Value"] for tag in first["Tags"]}["team"] == "ml"
+    user_data = aws.client("ec2").describe_instance_attribute(InstanceId=first["InstanceId"], Attribute="userData")
+    assert user_data["UserData"]["Value"] == "aGVsbG8="
+
+    version = aws.client("ec2").create_launch_template_version(
+        LaunchTemplateId=template_id, SourceVersion="1", LaunchTemplateData={"InstanceType": "g5.4xlarge"}
+    )["LaunchTemplateVersion"]
+    assert version["VersionNumber"] == 2
+    eks = aws.client("eks")
+    other = template(cluster, "other")
+    refusal = refused(eks.update_nodegroup_version, clusterName="lab", nodegroupName="gpu", launchTemplate={"id": other, "version": "1"})
+    assert "cannot change the launch template" in refusal[1]
+    eks.update_nodegroup_version(clusterName="lab", nodegroupName="gpu", launchTemplate={"id": template_id, "version": "2"})
+    aws.pass_time()
+    (second,) = cluster.instances()
+    assert second["InstanceId"] != first["InstanceId"]
+    assert second["InstanceType"] == "g5.4xlarge"
+    assert eks.describe_nodegroup(clusterName="lab", nodegroupName="gpu")["nodegroup"]["launchTemplate"]["version"] == "2"
+
+
+def test_an_image_of_ones_own(cluster: ClusterSetup) -> None:
+    """User guide launch-templates: an image in the template makes the amiType CUSTOM; a version cannot be named then."""
+    template_id = template(cluster, ImageId="ami-0123456789abcdef0")
+    nodegroup = cluster.create_nodegroup(amiType=None, launchTemplate={"id": template_id})
+    assert (nodegroup["amiType"], nodegroup["releaseVersion"]) == ("CUSTOM", "ami-0123456789abcdef0")
+    assert cluster.instances()[0]["ImageId"] == "ami-0123456789abcdef0"
+    request = cluster.nodegroup_request("two", amiType=None, launchTemplate={"id": template_id}, version="1.36")
+    assert "kubernetesVersion" in refused(cluster.aws.client("eks").create_nodegroup, **request)[1]
+
+
+def test_a_capacity_block(cluster: ClusterSetup) -> None:
+    """User guide capacity-blocks-mng: market type capacity-block in the template."""
+    template_id = template(cluster, InstanceMarketOptions={"MarketType": "capacity-block"}, InstanceType="p5.48xlarge")
+    cluster.create_nodegroup(instanceTypes=None, capacityType="CAPACITY_BLOCK", launchTemplate={"id": template_id})
+    assert [instance["InstanceLifecycle"] for instance in cluster.instances()] == ["capacity-block"]
+
+
+def test_a_release_can_be_pinned_and_updated(cluster: ClusterSetup) -> None:
+    """API releaseVersion; UpdateNodegroupVersion without one takes the newest and replaces the instances."""
+    nodegroup = cluster.create_nodegroup(releaseVersion="1.36.4-20260709")
+    assert nodegroup["releaseVersion"] == "1.36.4-20260709"
+    (first,) = cluster.instances()
+    eks = cluster.aws.client("eks")
+    update = eks.update_nodegroup_version(clusterName="lab", nodegroupName="gpu")["update"]
+    assert {param["type"]: param["value"] for param in update["params"]} == {"Version": "1.36", "ReleaseVersion": "1.36.4-20260724"}
+    cluster.aws.pass_time()
+    (second,) = cluster.instances()
+    assert first["ImageId"] != second["ImageId"]
+
+
+def test_config_updates(cluster: ClusterSetup) -> None:
+    """API UpdateNodegroupConfig: labels, taints and sizes together, in force when the update is done; sizes reach the Auto Scaling group."""
+    cluster.create_nodegroup(labels={"a": "1", "b": "2"}, taints=[{"key": "nvidia.com/gpu", "value": "true", "effect": "NO_SCHEDULE"}])
+    eks = cluster.aws.client("eks")
+    eks.update_nodegroup_config(
+        clusterName="lab",
+        nodegroupName="gpu",
+        labels={"addOrUpdateLabels": {"a": "9", "c": "3"}, "removeLabels": ["b"]},
+        taints={
+            "addOrUpdateTaints": [{"key": "x", "value": "y", "effect": "NO_EXECUTE"}],
+            "removeTaints": [{"key": "nvidia.com/gpu", "effect": "NO_SCHEDULE"}],
+        },
+        scalingConfig={"minSize": 2, "maxSize": 5, "desiredSize": 2},
+        updateConfig={"maxUnavailablePercentage": 50},
+    )
+    assert eks.describe_nodegroup(clusterName="lab", nodegroupName="gpu")["nodegroup"]["status"] == "UPDATING"
+    cluster.aws.pass_time()
+    nodegroup = eks.describe_nodegroup(clusterName="lab", nodegroupName="gpu")["nodegroup"]
+    assert nodegroup["status"] == "ACTIVE"
+    assert nodegroup["labels"] == {"a": "9", "c": "3"}
+    assert nodegroup["taints"] == [{"key": "x", "value": "y", "effect": "NO_EXECUTE"}]
+    assert nodegroup["scalingConfig"] == {"minSize": 2, "maxSize": 5, "desiredSize": 2}
+    assert nodegroup["updateConfig"] == {"maxUnavailablePercentage": 50, "updateStrategy": "DEFAULT"}
+    assert len(cluster.instances()) == 2
+    assert "At least one" in refused(eks.update_nodegroup_config, clusterName="lab", nodegroupName="gpu")[1]
+
+
+def test_a_terminated_instance_is_replaced(cluster: ClusterSetup) -> None:
+    """Auto Scaling user guide, health checks: terminated instances are replaced, after a while."""
+    cluster.create_nodegroup()
+    (first,) = cluster.instances()
+    cluster.aws.client("ec2").terminate_instances(InstanceIds=[first["InstanceId"]])
+    cluster.aws.pass_time(1)
+    assert cluster.instances() == []
+    cluster.aws.pass_time()
+    (second,) = cluster.instances()
+    assert second["InstanceId"] != first["InstanceId"]
+
+
+def test_no_capacity_at_creation(cluster: ClusterSetup) -> None:
+    """containers-roadmap#2204: CREATE_FAILED with AsgInstanceLaunchFailures; nothing wrong with desired 0."""
+    cluster.aws.server.faults.add({"kind": "capacity", "instance_type": "g5.2xlarge", "zone": "us-west-2a"})
+    zone_a = cluster.subnets[:1]
+    nodegroup = cluster.create_nodegroup(subnets=zone_a)
+    assert nodegroup["status"] == "CREATE_FAILED"
+    (issue,) = nodegroup["health"]["issues"]
+    assert issue["code"] == "AsgInstanceLaunchFailures"
+    assert "sufficient g5.2xlarge capacity in the Availability Zone you requested (us-west-2a)" in issue["message"]
+    empty = cluster.create_nodegroup("empty", subnets=zone_a, scalingConfig={"minSize": 0, "maxSize": 1, "desiredSize": 0})
+    assert empty["status"] == "ACTIVE"
+    elsewhere = cluster.create_nodegroup("elsewhere")
+    assert elsewhere["status"] == "ACTIVE"
+    assert cluster.instances("elsewhere")[0]["Placement"]["AvailabilityZone"] != "us-west-2a"
+
+
+def test_a_type_that_the_zone_does_not_offer(cluster: ClusterSetup) -> None:
+    """EC2 offerings: p6-b200.48xlarge is not offered in us-west-2c; the group fails as Auto Scaling cannot launch it."""
+    nodegroup = cluster.create_nodegroup(subnets=cluster.subnets[2:], instanceTypes=["p6-b200.48xlarge"])
+    assert nodegroup["status"] == "CREATE_FAILED"
+    assert "is not supported in your requested Availability Zone (us-west-2c)" in nodegroup["health"]["issues"][0]["message"]
+
+
+def test_capacity_lost_and_found(cluster: ClusterSetup) -> None:
+    """API Nodegroup.status DEGRADED with health.issues; ACTIVE again once instances come."""
+    cluster.create_nodegroup()
+    fault = cluster.aws.server.faults.add({"kind": "capacity", "instance_type": "g5.2xlarge"})
+    cluster.aws.client("ec2").terminate_instances(InstanceIds=[cluster.instances()[0]["InstanceId"]])
+    eks = cluster.aws.client("eks")
+
+    def status() -> str:
+        for _ in range(3):
+            cluster.aws.pass_time()
+        return str(eks.describe_nodegroup(clusterName="lab", nodegroupName="gpu")["nodegroup"]["status"])
+
+    assert status() == "DEGRADED"
+    cluster.aws.server.faults.clear(fault.id)
+    assert status() == "ACTIVE"
+    assert len(cluster.instances()) == 1
+
+
+def test_the_group_deleted_behind_eks(cluster: ClusterSetup) -> None:
+    """API Issue.code AutoScalingGroupNotFound; the node group can still be deleted."""
+    nodegroup = cluster.create_nodegroup()
+    name = nodegroup["resources"]["autoScalingGroups"][0]["name"]
+    cluster.aws.client("autoscaling").delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=True)
+    cluster.aws.pass_time()
+    eks = cluster.aws.client("eks")
+    nodegroup = eks.describe_nodegroup(clusterName="lab", nodegroupName="gpu")["nodegroup"]
+    assert (nodegroup["status"], nodegroup["health"]["issues"][0]["code"]) == ("DEGRADED", "AutoScalingGroupNotFound")
+    eks.delete_nodegroup(clusterName="lab", nodegroupName="gpu")
+    cluster.aws.pass_time()
+    assert eks.list_nodegroups(clusterName="lab")["nodegroups"] == []
+
+
+def test_a_size_that_an_autoscaler_sets_shows(cluster: ClusterSetup) -> None:
+    """User guide managed-node-groups: desiredSize follows the Auto Scaling group."""
+    nodegroup = cluster.create_nodegroup()
+    name = nodegroup["resources"]["autoScalingGroups"][0]["name"]
+    cluster.aws.client("autoscaling").set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=3)
+    cluster.aws.pass_time()
+    described = cluster.aws.client("eks").describe_nodegroup(clusterName="lab", nodegroupName="gpu")["nodegroup"]
+    assert described["scalingConfig"]["desiredSize"] == 3
+
+
+def test_a_cluster_that_is_not_active(setup: ClusterSetup) -> None:
+    """eksctl#2244: InvalidRequestException."""
+    eks = setup.aws.client("eks")
+    eks.create_cluster(**setup.cluster_request())
+    assert refused(eks.create_nodegroup, **setup.nodegroup_request()) == (
+        "InvalidRequestException",
+        "Cluster 'lab' is not in ACTIVE status",
+    )
+
+
+def test_names_tokens_and_lists(cluster: ClusterSetup) -> None:
+    """API CreateNodegroup: ResourceInUseException with both names; clientRequestToken; pages."""
+    eks = cluster.aws.client("eks")
+    first = eks.create_nodegroup(**cluster.nodegroup_request(clientRequestToken="one"))["nodegroup"]
+    assert eks.create_nodegroup(**cluster.nodegroup_request(clientRequestToken="one"))["nodegroup"]["nodegroupArn"] == first["nodegroupArn"]
+    with pytest.raises(eks.exceptions.ResourceInUseException) as caught:
+        eks.create_nodegroup(**cluster.nodegroup_request())
+    response = t.cast(dict[str, t.Any], caught.value.response)
+    assert (response["clusterName"], response["nodegroupName"]) == ("lab", "gpu")
+    eks.create_nodegroup(**cluster.nodegroup_request("another"))
+    page = eks.list_nodegroups(clusterName="lab", maxResults=1)
+    assert page["nodegroups"] == ["another"]
+    assert eks.list_nodegroups(clusterName="lab", maxResults=1, nextToken=page["nextToken"])["nodegroups"] == ["gpu"]
+    assert refused(eks.describe_nodegroup, clusterName="lab", nodegroupName="none")[1] == "No node group found for name: none."
+
+
+def test_the_node_role_gets_an_access_entry(cluster: ClusterSetup) -> None:
+    """User guide access-entries: EC2_LINUX for the role of a managed node group, where the mode includes API."""
+    cluster.create_nodegroup()
+    entry = cluster.aws.client("eks").describe_access_entry(clusterName="lab", principalArn=cluster.node_role)["accessEntry"]
+    assert (entry["type"], entry["username"], entry["kubernetesGroups"]) == (
+        "EC2_LINUX",
+        "system:node:{{EC2PrivateDNSName}}",
+        ["system:nodes"],
+    )
