@@ -113,7 +113,7 @@ def plan_absent(names: t.Sequence[str], observed: Observed, owner: Owner) -> Pla
         if there.status != "DELETING"
     ]
     by_template = {template_name(owner, name): wait for name, wait in gone.items()}
-    templates = [template for template in observed.templates.values() if template.tags.get(NODEPOOL_TAG) in names]
+    templates = [one for one in observed.templates.values() if owner.owns(one.tags) and one.tags.get(NODEPOOL_TAG) in names]
     deletes += [
         Step(
             action="ec2:DeleteLaunchTemplate",

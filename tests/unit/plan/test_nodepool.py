@@ -1,0 +1,633 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which groups a pool consists of, and the exact calls that make, change and remove them."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+import pytest
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Subnet
+from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate, TemplateContent, new_content
+from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_from_api
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Disk, Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, PoolsPlan, plan_absent, plan_pools
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import (
+    Ec2Facts,
+    Resolution,
+    WantedGroup,
+    group_name,
+    resolve_groups,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_result import pool_result
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import pool_tags, template_name
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step, Wait
+
+OWNER = Owner(cluster_name="demo", region="us-west-2", account="123456789012")
+ROLE = "arn:aws:iam::123456789012:role/demo-node"
+SETTINGS = Settings(owner=OWNER, roles={ROLE: ROLE})
+SUBNETS = tuple(Subnet(id=f"subnet-{letter}", zone=f"us-west-2{letter}", zone_id=f"usw2-az{n}") for n, letter in enumerate("abc", 1))
+
+
+def instance(name: str, vcpus: int, memory_gib: int, gpus: int = 0, arch: str = "amd64", model: str | None = None) -> InstanceType:
+    return InstanceType(
+        name=name,
+        vcpus=vcpus,
+        memory_mib=memory_gib * 1024,
+        architectures=frozenset({arch}),
+        hypervisor="nitro",
+        gpus=gpus,
+        gpu_model=model,
+        gpu_memory_mib=22888 if gpus else 0,
+        fractional=name.startswith("g6f"),
+        instance_store=gpus > 0,
+    )
+
+
+TYPES = {
+    one.name: one
+    for one in (
+        instance("g5.2xlarge", 8, 32, 1),
+        instance("g5.4xlarge", 16, 64, 1),
+        instance("g6.2xlarge", 8, 32, 1),
+        instance("g5.12xlarge", 48, 192, 4),
+        instance("g6f.large", 2, 8, 1),
+        instance("g5g.xlarge", 4, 8, 1, "arm64"),
+        instance("m5.large", 2, 8),
+        instance("m6i.large", 2, 8),
+        instance("m5.xlarge", 4, 16),
+    )
+}
+EVERYWHERE = Ec2Facts(types=TYPES, offerings={subnet.zone: set(TYPES) for subnet in SUBNETS})
+
+
+def pool(**params: t.Any) -> Pool:
+    given = {"name": "inference", "instances": {"types": ["g5.2xlarge"]}, "zones": ["us-west-2a"], **params}
+    return Pool.from_params(given, node_role=ROLE)
+
+
+def general(**params: t.Any) -> Pool:
+    return pool(**{"name": "system", "accelerator": "none", "instances": {"types": ["m5.large"]}, "zones": None, **params})
+
+
+def resolve(wanted: Pool, facts: Ec2Facts = EVERYWHERE, subnets: t.Sequence[Subnet] = SUBNETS) -> Resolution:
+    return resolve_groups(wanted, subnets, facts)
+
+
+def groups_of(wanted: Pool, facts: Ec2Facts = EVERYWHERE) -> tuple[WantedGroup, ...]:
+    resolution = resolve(wanted, facts)
+    assert resolution.faults == ()
+    return resolution.groups
+
+
+def shares(groups: t.Sequence[WantedGroup]) -> list[tuple[str, int, int, int]]:
+    return [(group.name, group.min, group.max, group.desired) for group in groups]
+
+
+# --- groups
+
+
+def test_one_group_per_zone_gpu_count_and_capacity_type() -> None:
+    wanted = pool(
+        zones=["usw2-az2", "us-west-2a"],
+        instances={"families": ["g5"], "types": []},
+        capacity={"types": ["spot", "on_demand"]},
+        scaling={"min": 1, "max": 9},
+    )
+    assert shares(groups_of(wanted)) == [
+        ("inference-us-west-2b-1gpu-spot", 1, 2, 1),
+        ("inference-us-west-2b-1gpu-on-demand", 0, 1, 0),
+        ("inference-us-west-2b-4gpu-spot", 0, 1, 0),
+        ("inference-us-west-2b-4gpu-on-demand", 0, 1, 0),
+        ("inference-us-west-2a-1gpu-spot", 0, 1, 0),
+        ("inference-us-west-2a-1gpu-on-demand", 0, 1, 0),
+        ("inference-us-west-2a-4gpu-spot", 0, 1, 0),
+        ("inference-us-west-2a-4gpu-on-demand", 0, 1, 0),
+    ]
+
+
+def test_general_pools_span_their_zones_with_the_types_that_all_of_them_offer() -> None:
+    offerings = {"us-west-2a": {"m5.large", "m6i.large"}, "us-west-2b": {"m5.large"}, "us-west-2c": set[str]()}
+    resolution = resolve(general(instances={"types": ["m5.large", "m6i.large"]}), Ec2Facts(types=TYPES, offerings=offerings))
+    (group,) = resolution.groups
+    assert (group.name, group.zone, group.subnet_ids, group.instance_types) == (
+        "system-all-0gpu-on-demand",
+        None,
+        ("subnet-a", "subnet-b"),
+        ("m5.large",),
+    )
+    assert resolution.warnings == ("Pool system: us-west-2c offers none of its instance types, so that it has no node group there.",)
+
+
+def test_general_pools_by_zone_have_the_numbers_in_each() -> None:
+    wanted = general(scaling={"min": 1, "max": 2, "scope": "zone"}, zones=["us-west-2a", "us-west-2b"])
+    assert shares(groups_of(wanted)) == [("system-us-west-2a-0gpu-on-demand", 1, 2, 1), ("system-us-west-2b-0gpu-on-demand", 1, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("scaling", "limits", "expected"),
+    [
+        ({"min": 2, "max": 10}, {}, [(1, 4, 1), (1, 3, 1), (0, 3, 0)]),
+        ({"max": 2}, {}, [(0, 1, 0), (0, 1, 0), (0, 0, 0)]),
+        ({"min": 0, "max": 3, "desired": 2}, {}, [(0, 1, 1), (0, 1, 1), (0, 1, 0)]),
+        ({"min": 1, "max": 2, "desired": 2, "scope": "zone"}, {}, [(1, 2, 2)] * 3),
+        ({}, {}, [(0, 4, 0), (0, 3, 0), (0, 3, 0)]),
+        ({"min": 1, "max": 9}, {"gpus": 4}, [(1, 3, 1), (0, 1, 0), (0, 0, 0)]),
+        ({"min": 3, "max": 9}, {"gpus": 3}, [(1, 1, 1)] * 3),
+    ],
+)
+def test_numbers_are_shared_out(scaling: dict[str, t.Any], limits: dict[str, t.Any], expected: list[tuple[int, int, int]]) -> None:
+    groups = groups_of(pool(zones=[subnet.zone for subnet in SUBNETS], scaling=scaling, limits=limits))
+    assert [(group.min, group.max, group.desired) for group in groups] == expected
+
+
+def test_a_gpu_limit_counts_the_gpus_of_each_group() -> None:
+    groups = groups_of(pool(instances={"types": ["g5.2xlarge", "g5.12xlarge"]}, scaling={"max": 8}, limits={"gpus": 10}))
+    assert [(group.gpu_count, group.max) for group in groups] == [(1, 4), (4, 1)]
+
+
+def test_minima_above_the_gpu_limit_are_refused() -> None:
+    (fault,) = resolve(pool(scaling={"min": 2, "max": 2}, limits={"gpus": 1})).faults
+    assert (fault.path, fault.value, fault.allowed) == ("limits.gpus", 1, "at least 2, the GPUs of scaling.min")
+
+
+def test_types_come_with_the_fewest_cpus_first_and_at_most_twenty() -> None:
+    many = {f"m5.{n}xlarge": instance(f"m5.{n}xlarge", n, n) for n in range(30, 0, -1)}
+    facts = Ec2Facts(types=many, offerings={subnet.zone: set(many) for subnet in SUBNETS})
+    (group,) = groups_of(general(instances={"families": ["m5"]}), facts)
+    assert group.instance_types == tuple(f"m5.{n}xlarge" for n in range(1, 21))
+
+
+def test_a_part_of_a_gpu_is_named_in_a_warning() -> None:
+    resolution = resolve(pool(instances={"types": ["g6f.large"]}))
+    assert resolution.groups[0].gpu_count == 1
+    assert resolution.warnings == ("Pool inference: g6f.large have a part of one GPU, which counts as 1.",)
+
+
+FAULTS: list[tuple[Pool, Ec2Facts, list[tuple[str, t.Any, str]]]] = [
+    (pool(instances={"types": ["g5.3xlarge"]}), EVERYWHERE, [("instances.types[0]", "g5.3xlarge", "EC2 has")]),
+    (pool(instances={"types": ["m5.large"]}), EVERYWHERE, [("instances.types[0]", "m5.large", "with NVIDIA GPUs")]),
+    (general(instances={"types": ["g5.2xlarge"]}), EVERYWHERE, [("instances.types[0]", "g5.2xlarge", "without NVIDIA GPUs")]),
+    (pool(instances={"types": ["g5g.xlarge"]}), EVERYWHERE, [("instances.types[0]", "g5g.xlarge", "this one is arm64")]),
+    (
+        pool(instances={"types": ["g5.2xlarge", "g5.4xlarge"], "sizes": ["2xlarge"]}),
+        EVERYWHERE,
+        [("instances.types[1]", "g5.4xlarge", "instances.sizes")],
+    ),
+    (pool(instances={"families": ["g9"]}), EVERYWHERE, [("instances", ["g9.*"], "at least one instance type")]),
+    (pool(zones=["us-west-2d"]), EVERYWHERE, [("zones[0]", "us-west-2d", "us-west-2a, us-west-2b, us-west-2c")]),
+    (
+        pool(instances={"types": ["nope.large"]}, zones=["us-west-2d"]),
+        EVERYWHERE,
+        [("instances.types[0]", "nope.large", "EC2 has"), ("zones[0]", "us-west-2d", "with a subnet")],
+    ),
+    (
+        pool(zones=["us-west-2a", "us-west-2b"]),
+        Ec2Facts(types=TYPES, offerings={"us-west-2a": {"g5.2xlarge"}, "us-west-2d": {"g5.2xlarge"}}),
+        [("zones", "us-west-2b", "us-west-2a, us-west-2d")],
+    ),
+    (
+        pool(),
+        Ec2Facts(types=TYPES, offerings={"us-west-2d": {"g5.2xlarge"}}),
+        [("instances", ["g5.2xlarge"], "zones that offer one of these types: us-west-2d")],
+    ),
+    (
+        pool(instances={"types": ["g5.2xlarge", "g6.2xlarge"]}),
+        Ec2Facts(types=TYPES, offerings={"us-west-2a": {"g5.2xlarge"}}),
+        [("instances.types[1]", "g6.2xlarge", "offered in one of us-west-2a")],
+    ),
+    (
+        general(instances={"types": ["m5.large", "m6i.large"]}),
+        Ec2Facts(types=TYPES, offerings={"us-west-2a": {"m5.large"}, "us-west-2b": {"m6i.large"}}),
+        [("zones", ["us-west-2a", "us-west-2b"], "scaling.scope zone")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("wanted", "facts", "expected"), FAULTS)
+def test_what_ec2_does_not_have(wanted: Pool, facts: Ec2Facts, expected: list[tuple[str, t.Any, str]]) -> None:
+    faults = resolve(wanted, facts).faults
+    assert [(fault.path, fault.value) for fault in faults] == [(path, value) for path, value, _allowed in expected]
+    for fault, (_path, _value, allowed) in zip(faults, expected, strict=True):
+        assert allowed in fault.allowed
+
+
+def test_faults_stand_where_the_pool_stands() -> None:
+    wanted = Pool.from_params({"name": "a", "instances": {"types": ["x.large"]}}, path="pools[3]")
+    assert resolve(wanted).faults[0].path == "pools[3].instances.types[0]"
+
+
+def test_long_names_stay_unique_and_valid() -> None:
+    names = {group_name("a" * 60 + letter, "us-west-2a", 1, "spot") for letter in "bc"}
+    assert len(names) == 2
+    assert all(len(name) == 63 for name in names)
+
+
+# --- steps
+
+
+def group(wanted: Pool) -> WantedGroup:
+    return groups_of(wanted)[0]
+
+
+def existing(wanted: Pool, **changes: t.Any) -> Nodegroup:
+    """The pool's first group as a run would have made it."""
+    one = group(wanted)
+    made = plan_pools([one], Observed(), SETTINGS).after[one.name]
+    template = ("lt-1", "1")
+    return dataclasses.replace(made, **{"arn": f"arn:{one.name}", "status": "ACTIVE", "launch_template": template, **changes})
+
+
+def template_of(there: Nodegroup, latest: int = 1, **versions: TemplateContent) -> LaunchTemplate:
+    content = new_content("al2023", Disk(), there.tags, raid0=True)
+    contents = {"1": content, **{version.removeprefix("v"): content for version, content in versions.items()}}
+    name = template_name(OWNER, there.name)
+    return LaunchTemplate(id="lt-1", name=name, latest=latest, tags=dict(there.tags), versions=contents)
+
+
+def observed(*there: Nodegroup) -> Observed:
+    templates = [template_of(one) for one in there]
+    return Observed(nodegroups={one.name: one for one in there}, templates={template.name: template for template in templates})
+
+
+def plan(wanted: Pool, there: Observed) -> PoolsPlan:
+    return plan_pools(groups_of(wanted), there, SETTINGS)
+
+
+def actions(planned: PoolsPlan) -> list[str]:
+    return [step.action for step in planned.plan.steps]
+
+
+NAME = "inference-us-west-2a-1gpu-on-demand"
+TAGS = {"gpuops.eks/owner": OWNER.arn, "gpuops.eks/component": "nodepool", "gpuops.eks/nodepool": "inference"}
+SUBJECT = {"clusterName": "demo", "nodegroupName": NAME}
+
+
+def test_the_calls_of_a_new_group() -> None:
+    planned = plan(
+        pool(sharing={"strategy": "time_slicing", "replicas": 10}, tags={"team": "ml"}, scaling={"min": 1, "max": 3}), Observed()
+    )
+    template, create = planned.plan.steps
+    assert (template.action, template.target, template.request["LaunchTemplateName"]) == (
+        "ec2:CreateLaunchTemplate",
+        f"planned:launch-template/demo-{NAME}",
+        f"demo-{NAME}",
+    )
+    assert template.binds == {f"planned:launch-template/demo-{NAME}": "LaunchTemplate.LaunchTemplateId"}
+    assert create == Step(
+        action="eks:CreateNodegroup",
+        target=f"planned:nodegroup/demo-{NAME}",
+        effect="create",
+        request={
+            **SUBJECT,
+            "scalingConfig": {"minSize": 1, "maxSize": 3, "desiredSize": 1},
+            "subnets": ["subnet-a"],
+            "instanceTypes": ["g5.2xlarge"],
+            "amiType": "AL2023_x86_64_NVIDIA",
+            "nodeRole": ROLE,
+            "labels": {
+                "gpuops.eks/nodepool": "inference",
+                "nvidia.com/gpu.present": "true",
+                "nvidia.com/device-plugin.config": "time-slicing-10",
+            },
+            "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NO_SCHEDULE"}],
+            "capacityType": "ON_DEMAND",
+            "launchTemplate": {"id": f"planned:launch-template/demo-{NAME}", "version": "1"},
+            "updateConfig": {"maxUnavailable": 1, "updateStrategy": "DEFAULT"},
+            "nodeRepairConfig": {"enabled": True},
+            "tags": {"team": "ml", **TAGS},
+        },
+    )
+    assert planned.plan.waits == (Wait(waiter="nodegroup_active", arguments=SUBJECT),)
+    assert planned.plan.before == {}
+    assert planned.plan.after[NAME]["scaling"] == {"min": 1, "max": 3, "desired": 1}
+
+
+@pytest.mark.parametrize(
+    ("params", "ami_type"),
+    [
+        ({"instances": {"types": ["g5g.xlarge"], "architectures": ["arm64"]}}, "AL2023_ARM_64_NVIDIA"),
+        ({"ami": {"family": "bottlerocket"}}, "BOTTLEROCKET_x86_64_NVIDIA"),
+        ({"accelerator": "none", "instances": {"types": ["m5.large"]}}, "AL2023_x86_64_STANDARD"),
+        ({"accelerator": "none", "instances": {"types": ["m5.large"]}, "ami": {"family": "bottlerocket"}}, "BOTTLEROCKET_x86_64"),
+    ],
+)
+def test_the_ami_type_follows_from_accelerator_architecture_and_family(params: dict[str, t.Any], ami_type: str) -> None:
+    assert plan(pool(**params), Observed()).plan.steps[1].request["amiType"] == ami_type
+
+
+def test_creates_come_first_and_waits_last() -> None:
+    planned = plan(pool(zones=["us-west-2a", "us-west-2b"]), Observed())
+    assert actions(planned) == ["ec2:CreateLaunchTemplate", "eks:CreateNodegroup"] * 2
+    assert [wait.waiter for wait in planned.plan.waits] == ["nodegroup_active"] * 2
+    assert all(step.wait is None and step.needs == () for step in planned.plan.steps)
+
+
+def test_a_group_with_no_share_is_not_made_but_shown() -> None:
+    wanted = pool(zones=["us-west-2a", "us-west-2b"], scaling={"max": 1})
+    planned = plan(wanted, Observed())
+    assert actions(planned) == ["ec2:CreateLaunchTemplate", "eks:CreateNodegroup"]
+    shown = pool_result(wanted, groups_of(wanted), planned.after)["groups"]
+    assert [(one["max"], one["nodegroup_arn"]) for one in shown] == [(1, f"planned:nodegroup/demo-{NAME}"), (0, None)]
+
+
+def test_a_role_is_required_for_a_new_group_only() -> None:
+    wanted = dataclasses.replace(pool(), node_role=None)
+    assert [fault.path for fault in plan(wanted, Observed()).faults] == ["iam.node_role"]
+    assert plan(wanted, observed(existing(pool()))).faults == ()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"scaling": {"min": 0, "max": 10}, "labels": {}, "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}]},
+        {"disk": {"size_gib": 200, "type": "gp3", "throughput": 600, "instance_store": "raid0"}, "tags": {}},
+        {"update": {"max_unavailable": 1, "strategy": "default"}, "repair": {"enabled": True}, "sharing": {"strategy": "none"}},
+        {"ami": {"family": "al2023"}, "iam": {"node_role": ROLE}},
+    ],
+)
+def test_what_is_as_it_was_made_stays(params: dict[str, t.Any]) -> None:
+    planned = plan(pool(**params), observed(existing(pool())))
+    assert (planned.plan.steps, planned.plan.waits, planned.faults, planned.plan.warnings) == ((), (), (), ())
+    assert (planned.plan.before, planned.plan.after) == ({}, {})
+
+
+def test_what_was_not_set_is_left_as_it_is() -> None:
+    there = existing(
+        pool(),
+        min=2,
+        max=50,
+        desired=7,
+        labels={"gpuops.eks/nodepool": "inference", "nvidia.com/gpu.present": "true", "nvidia.com/device-plugin.config": "x", "by": "hand"},
+        taints=(),
+        max_unavailable=5,
+        update_strategy="minimal",
+        repair=False,
+        tags={**TAGS, "by": "hand"},
+    )
+    assert plan(pool(), observed(there)).plan.steps == ()
+
+
+CHANGES: list[tuple[dict[str, t.Any], dict[str, t.Any], dict[str, t.Any], list[str]]] = [
+    ({"scaling": {"max": 20}}, {}, {"scalingConfig": {"maxSize": 20}}, ["scaling.max"]),
+    ({"scaling": {"min": 2}}, {}, {"scalingConfig": {"minSize": 2, "desiredSize": 2}}, ["scaling.min", "scaling.desired"]),
+    ({"scaling": {"max": 3}}, {"desired": 5}, {"scalingConfig": {"maxSize": 3, "desiredSize": 3}}, ["scaling.max", "scaling.desired"]),
+    ({"scaling": {"desired": 4}}, {}, {"scalingConfig": {"desiredSize": 4}}, ["scaling.desired"]),
+    ({"limits": {"gpus": 4}}, {}, {"scalingConfig": {"maxSize": 4}}, ["scaling.max"]),
+    (
+        {"sharing": {"strategy": "time_slicing", "replicas": 4}},
+        {},
+        {"labels": {"addOrUpdateLabels": {"nvidia.com/device-plugin.config": "time-slicing-4"}}},
+        ["labels.nvidia.com/device-plugin.config"],
+    ),
+    (
+        {"labels": {"team": "ml"}},
+        {
+            "labels": {
+                "gpuops.eks/nodepool": "inference",
+                "nvidia.com/gpu.present": "true",
+                "nvidia.com/device-plugin.config": "d",
+                "o": "1",
+            }
+        },
+        {"labels": {"addOrUpdateLabels": {"team": "ml"}, "removeLabels": ["o"]}},
+        ["labels.team", "labels.o"],
+    ),
+    (
+        {"taints": [{"key": "dedicated", "value": None, "effect": "NoExecute"}]},
+        {},
+        {
+            "taints": {
+                "addOrUpdateTaints": [{"key": "dedicated", "effect": "NO_EXECUTE"}],
+                "removeTaints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NO_SCHEDULE"}],
+            }
+        },
+        ["taints[dedicated]", "taints[nvidia.com/gpu]"],
+    ),
+    (
+        {"taints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]},
+        {},
+        {"taints": {"addOrUpdateTaints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NO_SCHEDULE"}]}},
+        ["taints[nvidia.com/gpu]"],
+    ),
+    (
+        {"taints": []},
+        {},
+        {"taints": {"removeTaints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NO_SCHEDULE"}]}},
+        ["taints[nvidia.com/gpu]"],
+    ),
+    (
+        {"update": {"max_unavailable": 2, "strategy": "minimal"}},
+        {},
+        {"updateConfig": {"maxUnavailable": 2, "updateStrategy": "MINIMAL"}},
+        ["update.max_unavailable", "update.strategy"],
+    ),
+    ({"repair": {"enabled": False}}, {}, {"nodeRepairConfig": {"enabled": False}}, ["repair.enabled"]),
+]
+
+
+@pytest.mark.parametrize(("params", "there", "request_", "fields"), CHANGES)
+def test_changes_in_place(params: dict[str, t.Any], there: dict[str, t.Any], request_: dict[str, t.Any], fields: list[str]) -> None:
+    planned = plan(pool(**params), observed(existing(pool(), **there)))
+    (step,) = planned.plan.steps
+    assert (step.action, step.target, step.effect) == ("eks:UpdateNodegroupConfig", NAME, "update")
+    assert step.request == {**SUBJECT, **request_}
+    assert list(step.fields) == fields
+    assert list(planned.plan.after[NAME]) == list(planned.plan.before[NAME]) == fields
+    arguments = {"name": "demo", "nodegroupName": NAME, "updateId": f"planned:update/{NAME}/config"}
+    assert planned.plan.waits == (Wait(waiter="nodegroup_update_successful", arguments=arguments),)
+    assert plan(pool(**params), observed(planned.after[NAME])).plan.steps == (), "applying it once is enough"
+
+
+def test_one_call_for_all_that_eks_takes_together() -> None:
+    wanted = pool(scaling={"max": 2}, labels={"a": "b"}, taints=[], update={"max_unavailable": 3}, repair={"enabled": False})
+    planned = plan(wanted, observed(existing(pool())))
+    assert actions(planned) == ["eks:UpdateNodegroupConfig"]
+    assert set(planned.plan.steps[0].request) == {*SUBJECT, "scalingConfig", "labels", "taints", "updateConfig", "nodeRepairConfig"}
+
+
+def test_tags_of_the_group_and_of_its_instances() -> None:
+    there = existing(pool(), tags={**TAGS, "old": "1", "k8s.io/cluster-autoscaler/node-template/x": "y"})
+    planned = plan(pool(tags={"team": "ml"}), observed(there))
+    version, update, tag, untag = planned.plan.steps
+    assert (version.action, version.request["LaunchTemplateId"]) == ("ec2:CreateLaunchTemplateVersion", "lt-1")
+    assert TemplateContent.from_api(version.request["LaunchTemplateData"]).tags == {"team": "ml", **TAGS}
+    assert update.request == {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": "2"}}
+    assert (tag.request, untag.request) == (
+        {"resourceArn": f"arn:{NAME}", "tags": {"team": "ml"}},
+        {"resourceArn": f"arn:{NAME}", "tagKeys": ["old"]},
+    )
+
+
+def test_tags_are_not_purged_without_consent() -> None:
+    there = observed(existing(pool(), tags={**TAGS, "old": "1", "team": "ml"}))
+    settings = dataclasses.replace(SETTINGS, purge_tags=False)
+    assert plan_pools(groups_of(pool(tags={"team": "ml"})), there, settings).plan.steps == ()
+
+
+def test_a_change_of_disk_waits_for_the_change_of_settings() -> None:
+    there = existing(pool(), release_version="1.36.1-20260724")
+    planned = plan(pool(disk={"size_gib": 300}, scaling={"max": 2}), observed(there))
+    assert actions(planned) == ["eks:UpdateNodegroupConfig", "ec2:CreateLaunchTemplateVersion", "eks:UpdateNodegroupVersion"]
+    update = planned.plan.steps[2]
+    assert update.request == {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": "2"}, "releaseVersion": "1.36.1-20260724"}
+    assert [need.arguments["updateId"] for need in update.needs] == [f"planned:update/{NAME}/config"]
+    assert [wait.arguments["updateId"] for wait in planned.plan.waits] == [f"planned:update/{NAME}/version"]
+
+
+def test_a_template_version_that_an_interrupted_run_made_is_used() -> None:
+    there = existing(pool())
+    wanted = new_content("al2023", Disk(size_gib=300), there.tags, raid0=True)
+    template = template_of(there, latest=2, v2=wanted)
+    planned = plan(pool(disk={"size_gib": 300}), Observed(nodegroups={NAME: there}, templates={template.name: template}))
+    assert actions(planned) == ["eks:UpdateNodegroupVersion"]
+    assert planned.plan.steps[0].request["launchTemplate"] == {"id": "lt-1", "version": "2"}
+
+
+def test_a_template_that_an_interrupted_run_made_is_used_or_mended() -> None:
+    template = template_of(existing(pool()))
+    left = Observed(templates={template.name: template})
+    planned = plan(pool(), left)
+    assert actions(planned) == ["eks:CreateNodegroup"]
+    assert planned.plan.steps[0].request["launchTemplate"] == {"id": "lt-1", "version": "1"}
+    planned = plan(pool(disk={"size_gib": 300}), left)
+    assert actions(planned) == ["ec2:CreateLaunchTemplateVersion", "eks:CreateNodegroup"]
+    assert planned.plan.steps[1].request["launchTemplate"] == {"id": "lt-1", "version": "2"}
+
+
+def test_a_lost_template_is_said() -> None:
+    planned = plan(pool(disk={"size_gib": 300}), Observed(nodegroups={NAME: existing(pool())}))
+    assert planned.plan.steps == ()
+    assert "launch template" in planned.plan.warnings[0]
+
+
+@pytest.mark.parametrize("status", ["CREATING", "UPDATING"])
+def test_a_group_that_is_busy_is_waited_for(status: str) -> None:
+    active = Wait(waiter="nodegroup_active", arguments=SUBJECT)
+    there = existing(pool(), status=status)
+    planned = plan(pool(), observed(there))
+    assert (planned.plan.steps, planned.plan.waits) == ((), (active,))
+    planned = plan(pool(scaling={"max": 2}), observed(there))
+    assert planned.plan.steps[0].needs == (active,)
+    assert [wait.waiter for wait in planned.plan.waits] == ["nodegroup_update_successful"]
+
+
+def test_a_group_that_goes_is_made_again_when_it_is_gone() -> None:
+    planned = plan(pool(), observed(existing(pool(), status="DELETING")))
+    (step,) = planned.plan.steps
+    assert (step.action, step.effect) == ("eks:CreateNodegroup", "create")
+    assert step.needs == (Wait(waiter="nodegroup_deleted", arguments=SUBJECT),)
+
+
+def test_a_group_that_never_came_up_is_made_again() -> None:
+    there = existing(pool(), status="CREATE_FAILED", issues=("InsufficientFreeAddresses: none left",))
+    planned = plan(pool(zones=["us-west-2a", "us-west-2b"]), observed(there))
+    assert [(step.action, step.target, step.effect) for step in planned.plan.steps] == [
+        ("eks:DeleteNodegroup", NAME, "replace"),
+        ("ec2:CreateLaunchTemplate", "planned:launch-template/demo-inference-us-west-2b-1gpu-on-demand", "create"),
+        ("eks:CreateNodegroup", "planned:nodegroup/demo-inference-us-west-2b-1gpu-on-demand", "create"),
+        ("eks:CreateNodegroup", NAME, "replace"),
+    ]
+    assert planned.plan.steps[3].needs == (Wait(waiter="nodegroup_deleted", arguments=SUBJECT),)
+    assert planned.plan.warnings == (f"Node group {NAME} is CREATE_FAILED and is made again. InsufficientFreeAddresses: none left",)
+
+
+def test_a_degraded_group_is_said() -> None:
+    planned = plan(pool(), observed(existing(pool(), status="DEGRADED", issues=("AutoScalingGroupNotFound: gone",))))
+    assert planned.plan.steps == ()
+    assert planned.plan.warnings == (f"Node group {NAME} is DEGRADED. AutoScalingGroupNotFound: gone",)
+
+
+@pytest.mark.parametrize(
+    ("params", "there", "path"),
+    [
+        ({"ami": {"family": "bottlerocket"}}, {}, "ami.family"),
+        ({}, {"node_role": "arn:aws:iam::123456789012:role/other"}, "iam.node_role"),
+        ({}, {"instance_types": ("g6.2xlarge",)}, "instances"),
+        ({}, {"subnets": ("subnet-x",)}, "network.subnets"),
+    ],
+)
+def test_what_cannot_be_changed_is_refused(params: dict[str, t.Any], there: dict[str, t.Any], path: str) -> None:
+    (fault,) = plan(pool(**params), observed(existing(pool(), **there))).faults
+    assert fault.path == path
+    assert "allow_replacement" in fault.allowed
+
+
+def test_new_types_and_subnets_are_reported_and_not_drift() -> None:
+    there = existing(general(), instance_types=("m5.large",), subnets=("subnet-a",))
+    planned = plan(general(instances={"types": ["m5.large", "m5.xlarge"]}), observed(there))
+    assert planned.plan.steps == planned.faults == ()
+    assert planned.plan.warnings == (
+        "Node group system-all-0gpu-on-demand keeps its instance types; now matching as well: m5.xlarge.",
+        "Node group system-all-0gpu-on-demand keeps its subnets; now there as well: subnet-b, subnet-c.",
+    )
+
+
+@pytest.mark.parametrize("tags", [{}, {**TAGS, "gpuops.eks/nodepool": "other"}, {**TAGS, "gpuops.eks/owner": "arn:other"}])
+def test_a_group_of_somebody_else_is_refused(tags: dict[str, str]) -> None:
+    planned = plan(pool(), observed(existing(pool(), tags=tags)))
+    assert planned.plan.steps == ()
+    assert "adopt: true is not in this release" in planned.faults[0].allowed
+
+
+def test_a_launch_template_of_somebody_else_is_refused() -> None:
+    planned = plan(pool(), Observed(foreign_templates=frozenset({f"demo-{NAME}"})))
+    assert [fault.path for fault in planned.faults] == ["name"]
+
+
+def test_a_group_that_is_no_longer_wanted_stays_and_is_said() -> None:
+    there = existing(pool(zones=["us-west-2b"]))
+    planned = plan(pool(), Observed(nodegroups={there.name: there, "other": existing(general())}))
+    assert actions(planned) == ["ec2:CreateLaunchTemplate", "eks:CreateNodegroup"]
+    assert planned.plan.warnings == (
+        f"Node group {there.name} is no longer part of pool inference and stays: this release does not remove it.",
+    )
+
+
+def test_absent_deletes_groups_side_by_side_and_then_their_templates() -> None:
+    first, second = existing(pool()), existing(pool(zones=["us-west-2b"]), status="DELETING")
+    foreign = dataclasses.replace(existing(pool(zones=["us-west-2c"])), tags={"gpuops.eks/nodepool": "inference"})
+    planned = plan_absent(["inference"], observed(first, second, foreign, existing(general())), OWNER)
+    assert [(step.action, step.target) for step in planned.steps] == [
+        ("eks:DeleteNodegroup", NAME),
+        ("ec2:DeleteLaunchTemplate", "lt-1"),
+        ("ec2:DeleteLaunchTemplate", "lt-1"),
+    ]
+    assert [[need.arguments["nodegroupName"] for need in step.needs] for step in planned.steps] == [[], [NAME], [second.name]]
+    assert planned.waits == ()
+
+
+def test_absent_waits_for_a_group_whose_template_is_gone() -> None:
+    there = existing(pool())
+    planned = plan_absent(["inference"], Observed(nodegroups={NAME: there}), OWNER)
+    assert [step.action for step in planned.steps] == ["eks:DeleteNodegroup"]
+    assert planned.waits == (Wait(waiter="nodegroup_deleted", arguments=SUBJECT),)
+
+
+def test_the_marks_win_over_the_users_tags() -> None:
+    assert pool_tags(OWNER, pool(tags={"a": "b"})) == {"a": "b", **TAGS}
+
+
+def test_a_node_group_as_eks_describes_it() -> None:
+    there = Nodegroup.from_api(
+        {
+            "nodegroupName": "a",
+            "nodegroupArn": "arn:a",
+            "status": "CREATE_FAILED",
+            "capacityType": "SPOT",
+            "scalingConfig": {"minSize": 1, "maxSize": 2, "desiredSize": 1},
+            "taints": [{"key": "k", "effect": "PREFER_NO_SCHEDULE"}],
+            "updateConfig": {"maxUnavailablePercentage": 20},
+            "health": {"issues": [{"code": "AccessDenied", "message": "no", "resourceIds": []}]},
+            "resources": {"autoScalingGroups": [{"name": "eks-a"}]},
+        }
+    )
+    assert (there.capacity_type, there.min, there.max, there.desired) == ("spot", 1, 2, 1)
+    assert there.taints == (taint_from_api({"key": "k", "effect": "PREFER_NO_SCHEDULE"}),)
+    assert (there.max_unavailable, there.update_strategy, there.repair) == (None, "default", False)
+    assert (there.issues, there.auto_scaling_group, there.launch_template) == (("AccessDenied: no",), "eks-a", None)
