@@ -15,8 +15,6 @@ os.environ.update(
 
 import boto3
 from botocore.config import Config
-from moto.core.base_backend import BackendDict
-from moto.core.models import reset_model_data
 from moto.ec2.models import ec2_backends
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -112,8 +110,7 @@ class AwsServer:
             self._empty_account()
 
     def _empty_account(self) -> None:
-        BackendDict.reset()
-        reset_model_data()
+        moto_fixes.forget_everything()
         identities.create_admin(self.account)
         ec2_backends[self.account][self.region].describe_vpcs()  # the default VPC and the images, before anybody waits for them
 

@@ -5,7 +5,6 @@ moto has no plug-in interface, so these wrap methods of its classes. They are in
 
 from __future__ import annotations
 
-import copy
 import datetime
 import functools
 import typing as t
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 
 from moto.autoscaling.models import AutoScalingBackend, FakeAutoScalingGroup
 from moto.autoscaling.responses import AutoScalingResponse
+from moto.core.base_backend import BackendDict
+from moto.core.models import reset_model_data
 from moto.core.responses import ActionResult
 from moto.ec2 import utils as ec2_utils
 from moto.ec2.exceptions import EC2ClientError, InvalidLaunchTemplateVersionNotFound
@@ -71,6 +72,15 @@ def install(clock: Clock, faults: Faults) -> None:
     ec2_utils.EC2_PREFIX_TO_RESOURCE["nat"] = "natgateway"
     for owner, name, wrapper in _wrappers:
         setattr(owner, name, _bind(getattr(owner, name, None), wrapper))
+
+
+def forget_everything() -> None:
+    """Drop the state of all services and accounts. moto's own reset makes every backend anew first, only to drop it."""
+    in_use: list[t.Any] = t.cast(t.Any, BackendDict)._instances
+    for backends in in_use:
+        backends.clear()
+    in_use.clear()
+    reset_model_data()
 
 
 def _bind(original: t.Callable[..., t.Any] | None, wrapper: Wrapper) -> t.Callable[..., t.Any]:
@@ -411,7 +421,12 @@ def copy_managed_policies(original: Wrapper, backend: IAMBackend) -> list[t.Any]
     """moto parses AWS's 1500 managed policies anew for each account: most of the time that a reset takes."""
     if not _managed_policies:
         _managed_policies.extend(original(backend))
-    return [copy.copy(policy) for policy in _managed_policies]
+    copies = []
+    for policy in _managed_policies:
+        twin = object.__new__(type(policy))
+        twin.__dict__.update(policy.__dict__)
+        copies.append(twin)
+    return copies
 
 
 @wraps(KmsBackend, "schedule_key_deletion")

