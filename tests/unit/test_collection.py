@@ -61,3 +61,10 @@ def test_execution_environment_has_lower_bounds_only() -> None:
         assert (ROOT / dependencies[kind]).is_file()
     lines = (ROOT / dependencies["python"]).read_text(encoding="utf-8").splitlines()
     assert all(re.fullmatch(r"[a-z0-9]+>=[0-9.]+", line) for line in lines if line[0] != "#")
+
+
+def test_execution_environment_asks_for_what_the_documentation_asks_for() -> None:
+    requirements = (ROOT / "meta" / "ee-requirements.txt").read_text(encoding="utf-8")
+    fragments = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "plugins" / "doc_fragments").glob("*.py")))
+    documented = set(re.findall(r"^ *- (boto3|botocore|kubernetes) >= ([0-9.]+)$", fragments, re.MULTILINE))
+    assert set(re.findall(r"^([a-z0-9]+)>=([0-9.]+)$", requirements, re.MULTILINE)) == documented
