@@ -16,6 +16,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -208,6 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("check", choices=CHECKS)
     check = CHECKS[parser.parse_args().check]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the work directory is removed
     try:
         with work_directory() as work:
             check(work)

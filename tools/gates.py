@@ -218,7 +218,8 @@ def main() -> int:
             outcomes = list(pool.map(runner.run, chosen))
         except KeyboardInterrupt:
             runner.stop()
-            raise
+            say("interrupted")
+            return 128 + signal.SIGINT
     print(summary(outcomes), flush=True)
     return 1 if any(one.failed for one in outcomes) else 0
 
