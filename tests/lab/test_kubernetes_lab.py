@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shlex
@@ -19,6 +20,10 @@ from pathlib import Path
 
 import boto3
 import pytest
+import requests
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from lab import binaries
 from lab.state import DAEMON, State
@@ -128,6 +133,8 @@ def test_from_nothing_to_ten_gpus_and_back(labs: Callable[[str], Running]) -> No
     [node] = lab.status()["clusters"][0]["nodes"]
     assert node["instance_type"] == "g5.2xlarge"
     assert node["gpus"] == {}
+    assert creators_answer(lab, "inference", "inference") == 200
+    assert creators_answer(lab, "inference", "another") == 401
     kubectl(lab, "inference", "apply", "-f", "-", stdin=PLUGIN)
     eventually("10 GPUs", lambda: lab.status()["clusters"][0]["nodes"][0]["gpus"] == {"nvidia.com/gpu": "10"})
     written = [json.loads(text) for text in lab.run("logs", "audit", "inference", "--writes").stdout.splitlines()]
@@ -138,6 +145,19 @@ def test_from_nothing_to_ten_gpus_and_back(labs: Callable[[str], Running]) -> No
     remove(lab, "inference")
     assert {r.name for r in lab.state.records.alive()} == {DAEMON}
     assert list(lab.state.clusters.iterdir()) == []
+
+
+def creators_answer(lab: Running, cluster: str, signed_for: str) -> int:
+    """The HTTP status for the cluster's creator, whose token is signed for the endpoint that AWS_ENDPOINT_URL names."""
+    about = lab.state.read_about() or {}
+    request = AWSRequest("GET", f"{about['endpoint']}/?Action=GetCallerIdentity&Version=2011-06-15", headers={"x-k8s-aws-id": signed_for})
+    SigV4QueryAuth(Credentials(about["access_key_id"], about["secret_access_key"]), "sts", "us-west-2", expires=60).add_auth(request)
+    token = "k8s-aws-v1." + base64.urlsafe_b64encode(str(request.url).encode()).decode().rstrip("=")
+    found = lab.client("eks").describe_cluster(name=cluster)["cluster"]
+    ca = lab.state.root.with_suffix(".crt")
+    ca.write_bytes(base64.b64decode(found["certificateAuthority"]["data"]))
+    url = f"{found['endpoint']}/api/v1/nodes"
+    return requests.get(url, headers={"Authorization": f"Bearer {token}"}, verify=str(ca), timeout=10).status_code
 
 
 def remove(lab: Running, cluster: str) -> None:

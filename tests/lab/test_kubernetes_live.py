@@ -9,6 +9,7 @@ import base64
 import contextlib
 import os
 import signal
+import threading
 import time
 import typing as t
 from collections.abc import Callable, Iterator
@@ -427,7 +428,16 @@ def test_what_is_not_imitated_is_said_on_the_node(rig: Rig, gpu_node: str) -> No
     eventually("plugin pods gone", lambda: not plugin_pods(rig))
 
 
-# ---- last: it breaks the cluster
+@pytest.mark.parametrize("delay", [0.0, 0.2, 1.0, 2.5])
+def test_a_cluster_deleted_while_it_boots_leaves_nothing(rig: Rig, delay: float) -> None:
+    other = ClusterRef(account=CLUSTER.account, region=CLUSTER.region, name="short-lived", version="1.36")
+    rig.planes.start(other)
+    time.sleep(delay)
+    rig.planes.stop(other)
+    assert not [r for r in rig.state.records.all() if "short-lived" in r.name]
+    assert not rig.state.cluster(other).exists()
+    assert rig.planes.endpoint(other) is None
+    assert not [thread.name for thread in threading.enumerate() if "short-lived" in thread.name and "boot" not in thread.name]
 
 
 def test_a_second_cluster_fails_loudly_when_a_process_dies(rig: Rig) -> None:
