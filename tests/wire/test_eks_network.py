@@ -160,7 +160,7 @@ def expect_creation(wire: Wire) -> None:
     wire.expect("ec2:DescribeVpcs", {"VpcIds": [VPC]}, {"Vpcs": [{"VpcId": VPC, "State": "available"}]})
     wire.expect("ec2:ModifyVpcAttribute", {"VpcId": VPC, "EnableDnsHostnames": {"Value": True}})
     for tier, zone, cidr, name in SUBNETS:
-        request = {"VpcId": VPC, "AvailabilityZone": zone, "CidrBlock": cidr}
+        request: Api = {"VpcId": VPC, "AvailabilityZone": zone, "CidrBlock": cidr}
         request["TagSpecifications"] = specification("subnet", subnet_tags(tier, zone))
         wire.expect("ec2:CreateSubnet", request, {"Subnet": {"SubnetId": name}})
     gateway = {"TagSpecifications": specification("internet-gateway", tags("internet-gateway"))}
@@ -168,7 +168,7 @@ def expect_creation(wire: Wire) -> None:
     wire.expect("ec2:AttachInternetGateway", {"InternetGatewayId": IGW, "VpcId": VPC})
     address = {"Domain": "vpc", "TagSpecifications": specification("elastic-ip", zone_tags("nat-address", "us-west-2a"))}
     wire.expect("ec2:AllocateAddress", address, {"AllocationId": EIP, "PublicIp": "192.0.2.1"})
-    nat = {"SubnetId": "subnet-ua", "AllocationId": EIP, "ConnectivityType": "public"}
+    nat: Api = {"SubnetId": "subnet-ua", "AllocationId": EIP, "ConnectivityType": "public"}
     nat["TagSpecifications"] = specification("natgateway", zone_tags("nat-gateway", "us-west-2a"))
     wire.expect("ec2:CreateNatGateway", nat, {"NatGateway": {"NatGatewayId": NAT}})
     expect_table(wire, "rtb-public", tags("public-route-table", "public"))
@@ -182,7 +182,7 @@ def expect_creation(wire: Wire) -> None:
                 wire.expect("ec2:DescribeNatGateways", {"NatGatewayIds": [NAT]}, {"NatGateways": [{"NatGatewayId": NAT, "State": state}]})
         expect_route(wire, PRIVATE_TABLES[zone], NatGatewayId=NAT)
         wire.expect("ec2:AssociateRouteTable", {"SubnetId": subnet, "RouteTableId": PRIVATE_TABLES[zone]})
-    group = {"GroupName": "demo-api", "Description": "Who may reach the Kubernetes API of the EKS cluster demo", "VpcId": VPC}
+    group: Api = {"GroupName": "demo-api", "Description": "Who may reach the Kubernetes API of the EKS cluster demo", "VpcId": VPC}
     group["TagSpecifications"] = specification("security-group", tags("api-security-group", "api"))
     wire.expect("ec2:CreateSecurityGroup", group, {"GroupId": GROUP})
     wire.expect("ec2:AuthorizeSecurityGroupIngress", {"GroupId": GROUP, "IpPermissions": [PERMISSION]})
@@ -258,7 +258,7 @@ def test_a_half_made_network_is_completed(wire: Wire) -> None:
     }
     wire.expect("ec2:CreateSubnet", request, {"Subnet": {"SubnetId": name}})
     wire.expect("ec2:AttachInternetGateway", {"InternetGatewayId": IGW, "VpcId": VPC})
-    nat = {"SubnetId": "subnet-ua", "AllocationId": EIP, "ConnectivityType": "public"}
+    nat: Api = {"SubnetId": "subnet-ua", "AllocationId": EIP, "ConnectivityType": "public"}
     nat["TagSpecifications"] = specification("natgateway", zone_tags("nat-gateway", "us-west-2a"))
     wire.expect("ec2:CreateNatGateway", nat, {"NatGateway": {"NatGatewayId": NAT}})
     expect_route(wire, "rtb-public", GatewayId=IGW)

@@ -191,11 +191,13 @@ def _read(
 
 def _planned_faults(wanted: Wanted) -> list[Fault]:
     """Stand-ins for ids are for check mode; a real run has real ids."""
-    given = {"role_arn": (wanted.role_arn,), "subnet_ids": wanted.subnet_ids, "security_group_ids": wanted.security_group_ids}
+    allowed = "the id of what exists; planned ids are for check mode"
+    given = {"role_arn": wanted.role_arn}
+    for path, values in (("subnet_ids", wanted.subnet_ids), ("security_group_ids", wanted.security_group_ids)):
+        given |= {f"{path}[{index}]": value for index, value in enumerate(values or ())}
     return [
-        Fault(path=path, value=value, allowed="the id of what exists; planned ids are for check mode", source="the options of eks_cluster")
-        for path, values in given.items()
-        for value in values or ()
+        Fault(path=path, value=value, allowed=allowed, source="the options of eks_cluster")
+        for path, value in given.items()
         if is_planned(value)
     ]
 
