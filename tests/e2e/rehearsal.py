@@ -118,7 +118,7 @@ class Rehearsal:
     # What the logs say
 
     def aws_writes(self) -> list[requestlog.Entry]:
-        return requestlog.writes(requestlog.read(self.state.aws / "requests.jsonl"))
+        return requestlog.writes(requestlog.read(self.state.request_log))
 
     def audit_writes(self) -> list[audit.Event]:
         logs = sorted(self.state.audit.glob(f"*-{self.cluster}.log"))
