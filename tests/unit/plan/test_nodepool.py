@@ -561,7 +561,7 @@ def test_what_cannot_be_changed_is_refused(params: dict[str, t.Any], there: dict
 def test_new_types_and_subnets_are_reported_and_not_drift() -> None:
     there = existing(general(), instance_types=("m5.large",), subnets=("subnet-a",))
     planned = plan(general(instances={"types": ["m5.large", "m5.xlarge"]}), observed(there))
-    assert planned.plan.steps == planned.faults == ()
+    assert (planned.plan.steps, planned.faults) == ((), ())
     assert planned.plan.warnings == (
         "Node group system-all-0gpu-on-demand keeps its instance types; now matching as well: m5.xlarge.",
         "Node group system-all-0gpu-on-demand keeps its subnets; now there as well: subnet-b, subnet-c.",
