@@ -223,5 +223,10 @@ def _yaml(value: t.Mapping[str, t.Any] | t.Sequence[t.Any], indent: str = "") ->
         elif isinstance(item, (t.Mapping, list, tuple)) and item:
             lines += [f"{indent}{head}", *_yaml(item, f"{indent}  ")]
         else:
-            lines.append(f"{indent}{head} {json.dumps(item)}")
+            lines.append(f"{indent}{head} {_scalar(item)}")
     return lines
+
+
+def _scalar(value: t.Any) -> str:
+    """JSON, but for characters that YAML would not take as they are or as JSON's pairs of surrogates."""
+    return re.sub(r"[^\x20-\x7e]", lambda found: f"\\U{ord(found[0]):08x}", json.dumps(value, ensure_ascii=False))

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import typing as t
 from decimal import Decimal
@@ -35,7 +36,7 @@ def quantity(text: str | int | float) -> Decimal:
 
 def count(text: str | int | float | None) -> int:
     """A quantity of something that comes in whole pieces, as extended resources do: rounded up as the scheduler does; None is 0."""
-    return 0 if text is None else int(-(-quantity(text) // 1))
+    return 0 if text is None else math.ceil(quantity(text))
 
 
 def counts(resources: t.Mapping[str, t.Any] | None, prefix: str) -> dict[str, int]:

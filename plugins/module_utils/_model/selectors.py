@@ -35,7 +35,8 @@ def label_terms(labels: t.Mapping[str, str]) -> list[Term]:
 
 
 def _holds(rule: t.Mapping[str, t.Any], labels: t.Mapping[str, str]) -> bool:
-    value, operator = labels.get(rule["key"]), rule["operator"]
+    value = labels.get(rule["key"])
+    operator: str = rule["operator"]
     values: list[str] = rule.get("values") or []
     if operator in ("Exists", "DoesNotExist"):
         return (value is not None) == (operator == "Exists")

@@ -1,0 +1,155 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stands in the way of a device plugin, and what its pods are made of."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin, Image
+from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Node
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
+from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin import (
+    Observed,
+    conflicts,
+    foreign_plugins,
+    plan_present,
+    wanted_objects,
+)
+
+DEFAULT = Configuration(name="default")
+POOL = Configuration(name="pool", node_selector={"pool": "a"})
+
+
+def plugin(*configurations: Configuration, **more: t.Any) -> DevicePlugin:
+    return DevicePlugin(**{"namespace": "gpu", "image": Image(), "configurations": configurations, **more})
+
+
+def daemon_set(**container: t.Any) -> dict[str, t.Any]:
+    template = {"spec": {"containers": [{"name": "c", **container}]}}
+    return {"metadata": {"name": "x", "namespace": "y"}, "spec": {"template": template}}
+
+
+@pytest.mark.parametrize(
+    ("container", "is_plugin"),
+    [
+        ({"image": "nvcr.io/nvidia/k8s-device-plugin:v0.17.0"}, True),
+        ({"image": "mirror.local:5000/nvidia/k8s-device-plugin@sha256:0"}, True),
+        ({"image": "own/image:1", "command": ["/usr/bin/nvidia-device-plugin"]}, True),
+        ({"image": "own/image:1", "args": ["nvidia-device-plugin", "--pass-device-specs"]}, True),
+        ({"image": "nvcr.io/nvidia/k8s-device-plugin:v0.17.0", "command": ["gpu-feature-discovery"]}, False),
+        ({"image": "nvcr.io/nvidia/k8s-device-plugin:v0.17.0", "command": ["mps-control-daemon"]}, False),
+        ({"image": "nvcr.io/nvidia/k8s-device-plugin:v0.17.0", "command": ["config-manager"]}, False),
+        ({"image": "own/k8s-device-plugin-tools:1"}, False),
+        ({"image": "public.ecr.aws/eks/kube-proxy:1"}, False),
+    ],
+)
+def test_what_a_foreign_device_plugin_is(container: dict[str, t.Any], is_plugin: bool) -> None:
+    assert bool(foreign_plugins([daemon_set(**container)])) is is_plugin
+
+
+def test_our_own_is_not_foreign() -> None:
+    assert foreign_plugins([manifests.daemon_set(plugin(DEFAULT), DEFAULT)]) == []
+
+
+def test_two_configurations_that_select_one_node_are_named_with_the_node() -> None:
+    labels = {"pool": "a", "nvidia.com/gpu.present": "true"}
+    observed = Observed(nodes=(Node(name="n1", labels=labels), Node(name="n2", labels={"pool": "a"})))
+    (reason,) = conflicts(plugin(DEFAULT, POOL), observed)
+    assert "Configurations default and pool select the same node (n1)" in reason
+    assert "node_selector" in reason
+
+
+def test_a_leftover_that_selects_the_same_node_is_named_until_it_is_purged() -> None:
+    leftover = manifests.daemon_set(plugin(POOL), POOL)
+    node = Node(name="n1", labels={"pool": "a", "zone": "z"})
+    observed = Observed(daemon_sets=(leftover,), nodes=(node,))
+    wanted = Configuration(name="new", node_selector={"zone": "z"})
+    (reason,) = conflicts(plugin(wanted), observed)
+    assert "purge_configurations: true" in reason
+    assert conflicts(plugin(wanted, purge=True), observed) == []
+
+
+def test_ours_in_another_namespace_is_refused() -> None:
+    other = manifests.daemon_set(plugin(DEFAULT, namespace="elsewhere"), DEFAULT)
+    (reason,) = conflicts(plugin(DEFAULT), Observed(daemon_sets=(other,)))
+    assert "already installed in namespace elsewhere" in reason
+
+
+def test_a_namespace_that_is_going_away_is_refused() -> None:
+    namespace = {**manifests.namespace("gpu"), "metadata": {**manifests.namespace("gpu")["metadata"], "deletionTimestamp": "now"}}
+    assert conflicts(plugin(DEFAULT), Observed(namespace=namespace)) == [
+        "Namespace gpu is being deleted: run again when it is gone.",
+    ]
+
+
+def test_a_namespace_that_is_not_ours_is_left_alone() -> None:
+    kube_system = {"metadata": {"name": "kube-system"}}
+    kinds = [obj["kind"] for obj in wanted_objects(plugin(DEFAULT, namespace="kube-system"), kube_system)]
+    assert kinds == ["ConfigMap", "DaemonSet"]
+
+
+def test_an_object_that_is_going_away_is_not_purged_again() -> None:
+    leftover = manifests.daemon_set(plugin(POOL), POOL)
+    leftover["metadata"]["deletionTimestamp"] = "now"
+    plan = plan_present(plugin(DEFAULT, purge=True), Observed(daemon_sets=(leftover,)))
+    assert [step.effect for step in plan.steps] == ["create"] * 3
+
+
+def hash_of(**more: t.Any) -> str:
+    configuration = more.pop("configuration", DEFAULT)
+    return manifests.content_hash(plugin(configuration, **more), configuration)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"configuration": Configuration(name="default", sharing=Sharing(strategy="time_slicing", replicas=2))},
+        {"configuration": Configuration(name="default", flags={"failOnInitError": False})},
+        {"image": Image(tag="v0.18.2")},
+        {"tolerations": ({"key": "team", "operator": "Exists"},)},
+    ],
+)
+def test_the_hash_changes_with_whatever_pods_are_made_of(more: dict[str, t.Any]) -> None:
+    assert hash_of(**more) != hash_of()
+
+
+def test_the_hash_of_one_configuration_does_not_depend_on_another() -> None:
+    assert manifests.content_hash(plugin(DEFAULT, POOL), DEFAULT) == hash_of()
+
+
+def pod_spec(**flags: t.Any) -> dict[str, t.Any]:
+    configuration = Configuration(name="x", flags=flags)
+    spec: dict[str, t.Any] = manifests.daemon_set(plugin(configuration), configuration)["spec"]["template"]["spec"]
+    return spec
+
+
+def test_pods_have_no_more_rights_than_their_flags_need() -> None:
+    def security(**flags: t.Any) -> t.Any:
+        return pod_spec(**flags)["containers"][0]["securityContext"]
+
+    assert security() == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert security(plugin={"deviceListStrategy": ["volume-mounts"]}) == {"capabilities": {"add": ["SYS_ADMIN"]}}
+    assert security(plugin={"passDeviceSpecs": True}) == {"privileged": True}
+
+
+def test_cdi_needs_its_directory_and_the_drivers_root() -> None:
+    spec = pod_spec(nvidiaDriverRoot="/run/nvidia/driver", plugin={"deviceListStrategy": ["cdi-cri"]})
+    paths = {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume}
+    assert paths == {"device-plugins": "/var/lib/kubelet/device-plugins", "cdi": "/var/run/cdi", "driver-root": "/run/nvidia/driver"}
+    assert {mount["name"] for mount in spec["containers"][0]["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+
+
+def test_pull_secrets_are_in_the_pod() -> None:
+    wanted = plugin(DEFAULT, image=Image(pull_secrets=("registry",)))
+    assert manifests.daemon_set(wanted, DEFAULT)["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+
+
+def test_daemon_sets_of_two_configurations_select_different_pods() -> None:
+    one, other = (manifests.daemon_set(plugin(DEFAULT, POOL), configuration)["spec"] for configuration in (DEFAULT, POOL))
+    assert one["selector"]["matchLabels"] != other["selector"]["matchLabels"]
+    for spec in (one, other):
+        assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()

@@ -1,0 +1,116 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs a module's main() against a script of requests to an API server: each request, in order, with exactly this content."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import typing as t
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import botocore
+import pytest
+import urllib3
+from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Json
+
+from tests.wire.harness import ANY, Unexpected, Wire
+
+SERVER = "https://example.gr7.us-west-2.eks.amazonaws.com"
+APPLY = {"fieldManager": "gpuops.eks", "force": "true", "fieldValidation": "Strict"}
+DRY_RUN = {**APPLY, "dryRun": "All"}
+
+
+def certificate() -> str:
+    """Some certificate authority, in base64 as eks:DescribeCluster gives it."""
+    bundle = (Path(botocore.__file__).parent / "cacert.pem").read_text(encoding="utf-8")
+    first = bundle[bundle.index("-----BEGIN") : bundle.index("-----END") + len("-----END CERTIFICATE-----")]
+    return base64.b64encode(f"{first}\n".encode()).decode()
+
+
+CLUSTER: Json = {
+    "name": "demo",
+    "arn": "arn:aws:eks:us-west-2:123456789012:cluster/demo",
+    "status": "ACTIVE",
+    "version": "1.36",
+    "endpoint": SERVER,
+    "certificateAuthority": {"data": certificate()},
+}
+
+
+@dataclasses.dataclass
+class Expected:
+    method: str
+    path: str
+    query: dict[str, str]
+    body: t.Any
+    status: int
+    reply: t.Any
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} {self.query or ''}"
+
+
+class KubeWire:
+    """The script of Kubernetes beside that of AWS; ``run`` fails where requests of either are missing, extra or different."""
+
+    def __init__(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.aws = wire
+        self.made: list[tuple[str, str, dict[str, str], t.Any]] = []
+        self.tokens: set[str] = set()
+        self._script: list[Expected] = []
+        monkeypatch.setattr(urllib3.connectionpool.HTTPConnectionPool, "urlopen", self._urlopen)
+
+    def cluster(self) -> KubeWire:
+        """The run finds its API server by the cluster's name."""
+        self.aws.expect("eks:DescribeCluster", {"name": "demo"}, {"cluster": CLUSTER})
+        return self
+
+    def expect(
+        self, method: str, path: str, *, query: dict[str, str] | None = None, body: t.Any = None, status: int = 200, reply: t.Any = None
+    ) -> KubeWire:
+        self._script.append(Expected(method, path, query or {}, body, status, reply))
+        return self
+
+    def get(self, path: str, reply: t.Any) -> KubeWire:
+        """A read of one object; ``reply`` None: there is none."""
+        missing = {"kind": "Status", "reason": "NotFound", "message": "not found", "code": 404}
+        return self.expect("GET", path, status=200 if reply else 404, reply=reply or missing)
+
+    def items(self, path: str, items: t.Sequence[t.Any], **query: str) -> KubeWire:
+        return self.expect("GET", path, query={"limit": "500", **query}, reply={"metadata": {}, "items": list(items)})
+
+    def patch(self, path: str, reply: t.Any, *, dry_run: bool = False, body: t.Any = ANY) -> KubeWire:
+        return self.expect("PATCH", path, query=DRY_RUN if dry_run else APPLY, body=body, reply=reply)
+
+    def run(self, main: t.Callable[[], None], params: Json, *, check_mode: bool = False) -> Json:
+        result = self.aws.run(main, params, check_mode=check_mode)
+        left = [str(expected) for expected in self._script[len(self.made) :]]
+        assert not left, f"requests that were not made: {left}; result: {result}"
+        assert self.tokens, "no request carried a token"
+        assert not [token for token in self.tokens if token in json.dumps(result)], "a token is in the result"
+        return result
+
+    def writes(self) -> list[tuple[str, str]]:
+        """(method, path) of each request that changes something."""
+        return [(method, path) for method, path, query, _ in self.made if method != "GET" and query.get("dryRun") != "All"]
+
+    def _urlopen(
+        self, method: str, url: str, body: bytes | None = None, headers: t.Any = None, **options: t.Any
+    ) -> urllib3.response.HTTPResponse:
+        parts = urlsplit(url)
+        made = (method, parts.path, dict(parse_qsl(parts.query)), json.loads(body) if body else None)
+        sent = {name.lower(): value for name, value in headers.items()}
+        self.tokens.add(sent["authorization"].removeprefix("Bearer "))
+        if len(self.made) >= len(self._script):
+            raise Unexpected(f"request after the end of the script: {made}")
+        expected = self._script[len(self.made)]
+        if made != (expected.method, expected.path, expected.query, expected.body):
+            raise Unexpected(f"request {len(self.made) + 1}:\nexpected {expected} {expected.body}\nmade     {made}")
+        self.made.append(made)
+        if isinstance(expected.reply, Exception):
+            raise expected.reply
+        return urllib3.response.HTTPResponse(body=json.dumps(expected.reply).encode(), status=expected.status, preload_content=True)
