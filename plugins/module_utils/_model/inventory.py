@@ -138,10 +138,10 @@ def _workload_faults(variables: Variables) -> list[Fault]:
     if variables.get("gpu_workloads_state") != "present" or "gpu_nodepools" not in variables:
         return []
     resource = variables.get("gpu_workloads_resource")
-    advertised = {Sharing.from_params(pool.get("sharing")).resource for pool in _pools(variables) if _shares_gpus(pool)}
+    advertised = sorted({Sharing.from_params(pool.get("sharing")).resource for pool in _pools(variables) if _shares_gpus(pool)})
     if resource in advertised:
         return []
-    what = f"what the pools advertise: {', '.join(sorted(advertised))}" if advertised else "none: no pool has GPUs"
+    what = f"what the pools advertise: {', '.join(advertised)}" if advertised else "none: no pool has GPUs"
     allowed = f"{what}; or gpu_workloads_state: absent"
     return [Fault(path="gpu_workloads_resource", value=resource, allowed=allowed, source="Kubernetes, Schedule GPUs")]
 

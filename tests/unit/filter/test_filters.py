@@ -1,0 +1,234 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filters, by the names that templates call them by."""
+
+from __future__ import annotations
+
+import importlib
+import typing as t
+from pathlib import Path
+
+import pytest
+import yaml
+
+FILTERS = Path(__file__).parents[3] / "plugins" / "filter"
+NAMES = sorted(path.stem for path in FILTERS.glob("*.py"))
+ARN = "arn:aws:eks:us-west-2:123456789012:cluster/demo"
+POLICY = "arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"
+WANTED = {"name": "demo-role", "policies": [POLICY], "tags": {"gpuops.eks/owner": ARN}, "trust": {"Version": "2012-10-17"}}
+ROLE = {
+    "arn": "arn:aws:iam::123456789012:role/demo-role",
+    "assume_role_policy_document": {"Version": "2012-10-17"},
+    "tags": {"gpuops.eks/owner": ARN, "team": "a"},
+    "managed_policies": [{"policy_name": "AmazonEKSClusterPolicy", "policy_arn": POLICY}],
+}
+NODE = "ip-10-0-0-5.us-west-2.compute.internal"
+SHARES = {"name": "nvidia.com/gpu", "unit": "share", "capacity": 10, "allocatable": 10, "requested": 2, "free": 8}
+GPU_POOL = {"name": "gpu", "scaling": {"min": 1}, "sharing": {"strategy": "time_slicing", "replicas": 10}}
+
+
+def module(name: str) -> t.Any:
+    return importlib.import_module(f"ansible_collections.gpuops.eks.plugins.filter.{name}")
+
+
+def apply(name: str, *arguments: t.Any) -> t.Any:
+    return module(name).FilterModule().filters()[name](*arguments)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_holds_one_filter_with_its_documentation(name: str) -> None:
+    assert list(module(name).FilterModule().filters()) == [name]
+    documentation = yaml.safe_load(module(name).DOCUMENTATION)
+    assert documentation["name"] == name
+    assert "_input" in documentation["options"]
+    assert yaml.safe_load(module(name).EXAMPLES)
+    assert set(yaml.safe_load(module(name).RETURN)) == {"_value"}
+
+
+def test_inventory_faults_have_a_sentence() -> None:
+    [first, *_] = apply("inventory_faults", {"eks_cluster_name": "-"}, ["gpuops.eks.eks_network"])
+    assert set(first) == {"path", "value", "allowed", "source", "message"}
+
+
+@pytest.mark.parametrize(
+    ("confirmation", "clusters", "count"),
+    [
+        ("demo", ["1/r/demo"], 0),
+        (["demo"], ["1/r/demo"], 0),
+        ("1/r/demo", ["1/r/demo"], 0),
+        ("1/r/b, 1/r/a", ["1/r/a", "1/r/b"], 0),
+        ("1/r/a\n1/r/b\n", ["1/r/a", "1/r/b"], 0),
+        ("", ["1/r/demo"], 1),
+        ([], ["1/r/demo"], 1),
+        (None, ["1/r/demo"], 1),
+        ("other", ["1/r/demo"], 2),
+        ("1/r/demo,other", ["1/r/demo"], 1),
+        ("2/r/demo", ["1/r/demo"], 2),
+        ("a,b", ["1/r/a", "1/r/b"], 4),
+        ("1/r/a", ["1/r/a", "1/r/b"], 1),
+        ("demo", [], 1),
+    ],
+)
+def test_destroy_needs_exactly_the_clusters_of_the_run(confirmation: t.Any, clusters: list[str], count: int) -> None:
+    assert len(apply("destroy_faults", confirmation, clusters)) == count
+
+
+def test_owner_tags_are_those_of_the_modules() -> None:
+    assert apply("owner_tags", ARN, "logs") == {"gpuops.eks/owner": ARN, "gpuops.eks/component": "logs"}
+
+
+def test_short_name_stays_unique() -> None:
+    assert apply("short_name", ["demo", "us-west-2", "node"], 64) == "demo-us-west-2-node"
+    names = [apply("short_name", ["x" * 80, end], 64) for end in ("cluster", "node")]
+    assert [len(name) for name in names] == [64, 64]
+    assert names[0] != names[1]
+
+
+def test_a_role_that_is_missing_is_created_with_its_policies() -> None:
+    steps = apply("role_plan", [{"iam_roles": [], "item": WANTED}])
+    assert [(step["action"], step["target"], step["effect"]) for step in steps] == [
+        ("iam:CreateRole", "planned:role/demo-role", "create"),
+        ("iam:AttachRolePolicy", "planned:role/demo-role", "create"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "actions"),
+    [
+        ({}, []),
+        ({"managed_policies": [*ROLE["managed_policies"], {"policy_name": "x", "policy_arn": "x"}]}, []),
+        ({"managed_policies": []}, ["iam:AttachRolePolicy"]),
+        ({"tags": {}}, ["iam:TagRole"]),
+        ({"assume_role_policy_document": {}}, ["iam:UpdateAssumeRolePolicy"]),
+    ],
+)
+def test_a_role_that_exists_gets_what_it_lacks(changes: dict[str, t.Any], actions: list[str]) -> None:
+    steps = apply("role_plan", [{"iam_roles": [{**ROLE, **changes}], "item": WANTED}])
+    assert [step["action"] for step in steps] == actions
+
+
+def test_plans_are_counted_and_shown() -> None:
+    steps = [
+        apply("plan_step", "planned:role/a", "iam:CreateRole", "create"),
+        apply("plan_step", "planned:role/a", "iam:TagRole", "update", ["tags"]),
+        apply("plan_step", "b", "iam:DeleteRole", "delete"),
+    ]
+    assert apply("plan_counts", steps) == {"add": 1, "change": 0, "replace": 0, "destroy": 1}
+    assert apply("plan_lines", steps) == [
+        "+ iam:CreateRole planned:role/a",
+        "~ iam:TagRole planned:role/a: tags",
+        "- iam:DeleteRole b",
+        "Plan: 1 to add, 0 to change, 0 to replace, 1 to destroy.",
+    ]
+
+
+def test_no_plan_has_its_line_too() -> None:
+    assert apply("plan_lines", []) == ["Plan: 0 to add, 0 to change, 0 to replace, 0 to destroy."]
+
+
+def test_pools_that_share_alike_have_one_configuration() -> None:
+    pools = [GPU_POOL, {**GPU_POOL, "name": "more"}, {"name": "whole"}, {"name": "cpu", "accelerator": "none"}]
+    found = apply("sharing_configurations", pools)
+    assert [one["name"] for one in found] == ["time-slicing-10", "default"]
+    assert found[0]["sharing"]["replicas"] == 10
+    assert found[1]["sharing"] == {"strategy": "none"}
+
+
+def test_pools_of_which_the_taints_are_tolerated_are_those_with_gpus() -> None:
+    taint = {"key": "team", "value": "a", "effect": "NoExecute"}
+    pools = [
+        {**GPU_POOL, "taints": [taint, {"key": "nvidia.com/gpu", "effect": "NoSchedule"}]},
+        {**GPU_POOL, "taints": [taint]},
+        {"name": "cpu", "accelerator": "none", "taints": [{"key": "cpu", "effect": "NoSchedule"}]},
+    ]
+    assert apply("pool_tolerations", pools) == [{"key": "team", "operator": "Exists", "effect": "NoExecute"}]
+
+
+def test_owned_pools_are_those_of_the_inventory_and_those_that_it_forgot() -> None:
+    templates = [{"tags": {"gpuops.eks/nodepool": "gpu"}}, {"tags": {"gpuops.eks/nodepool": "old"}}, {"tags": None}]
+    assert apply("owned_pools", templates, [GPU_POOL]) == [{"name": "gpu"}, {"name": "old"}]
+
+
+@pytest.mark.parametrize(
+    ("live", "manifest", "found"),
+    [
+        ({"spec": {"replicas": 2, "added": 1}}, {"spec": {"replicas": 2}}, []),
+        ({"spec": {"replicas": 3}}, {"spec": {"replicas": 2}}, ["spec.replicas"]),
+        ({}, {"spec": {"replicas": 2}}, ["spec"]),
+        ({"list": [{"a": 1, "b": 2}]}, {"list": [{"a": 1}]}, []),
+        ({"list": [{"a": 2}]}, {"list": [{"a": 1}]}, ["list[0].a"]),
+        ({"list": [1, 2]}, {"list": [1]}, ["list"]),
+        ({"list": None}, {"list": [1]}, ["list"]),
+        (None, {"a": 1}, ["."]),
+    ],
+)
+def test_differences_are_those_of_the_manifests_fields(live: t.Any, manifest: t.Any, found: list[str]) -> None:
+    assert apply("differences", live, manifest) == found
+
+
+def capacity(**changes: t.Any) -> dict[str, t.Any]:
+    node = {"name": NODE, "pool": "gpu", "zone": "us-west-2a", "instance_type": "g5.2xlarge", "gpus": 1, "resources": [SHARES]}
+    return {"nodes": [{**node, **changes}], "demand": {"pending": []}, "findings": []}
+
+
+def test_the_capacity_table_has_a_line_for_each_node() -> None:
+    head, line = apply("capacity_table", capacity())
+    assert head.split() == ["pool", "node", "zone", "type", "resource", "unit", "allocatable", "used", "free"]
+    assert line.split() == ["gpu", NODE, "us-west-2a", "g5.2xlarge", "nvidia.com/gpu", "share", "10", "2", "8"]
+
+
+def test_the_capacity_table_says_what_is_unknown_waits_or_is_wrong() -> None:
+    report = capacity(pool=None, resources=[])
+    report["demand"]["pending"] = [
+        {"pods": 3, "kind": "Job", "namespace": "a", "name": "b", "message": "no room", "reason": "Unschedulable"}
+    ]
+    report["findings"] = [{"code": "gpu_not_advertised", "message": "It has none.", "fix": "Give it one."}]
+    _, line, waiting, finding = apply("capacity_table", report)
+    assert line.split()[0] == "?"
+    assert line.split()[4] == "none"
+    assert waiting == "waiting: 3 of Job a/b: no room"
+    assert finding == "gpu_not_advertised: It has none. Give it one."
+
+
+def test_the_capacity_table_of_a_cluster_without_gpus_says_so() -> None:
+    assert apply("capacity_table", {"nodes": []}) == ["No node has GPUs."]
+
+
+def node(ready: str = "True") -> dict[str, t.Any]:
+    metadata = {"name": NODE, "labels": {"gpuops.eks/nodepool": "gpu"}}
+    return {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": ready, "message": "kubelet stopped"}]}}
+
+
+def deployment(available: int | None) -> dict[str, t.Any]:
+    status = {} if available is None else {"availableReplicas": available}
+    return {"metadata": {"namespace": "default", "name": "gpu"}, "spec": {"replicas": 2}, "status": status}
+
+
+def verify(report: dict[str, t.Any], status: str, nodes: list[t.Any], workloads: list[t.Any]) -> list[str]:
+    return list(apply("verify_findings", report, [GPU_POOL], {"name": "demo", "status": status}, nodes, workloads))
+
+
+def test_a_platform_that_is_right_has_no_findings() -> None:
+    assert verify(capacity(), "ACTIVE", [node()], [deployment(2)]) == []
+
+
+def test_every_finding_comes_at_once() -> None:
+    report = capacity(resources=[{**SHARES, "allocatable": 1}])
+    found = verify(report, "UPDATING", [node("Unknown")], [deployment(None), deployment(1)])
+    assert found == [
+        "Cluster demo is UPDATING; it should be ACTIVE.",
+        f"Node {NODE} is not Ready: kubelet stopped.",
+        f"Node {NODE} advertises 1 nvidia.com/gpu; pool gpu says 10.",
+        "Deployment default/gpu has 0 of 2 pods available.",
+        "Deployment default/gpu has 1 of 2 pods available.",
+    ]
+
+
+def test_a_pool_with_too_few_nodes_is_a_finding() -> None:
+    assert verify({"nodes": [], "findings": []}, "ACTIVE", [], []) == ["Pool gpu has 0 nodes; its smallest number is 1."]
+
+
+def test_what_the_report_found_is_not_said_twice() -> None:
+    report = {**capacity(resources=[]), "findings": [{"subject": f"node/{NODE}", "message": "It advertises nothing.", "fix": ""}]}
+    assert verify(report, "ACTIVE", [node()], []) == ["It advertises nothing."]
