@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write what follows from the variable model (plugins/module_utils/_model/variables.py).
 
-Each role's meta/argument_specs.yml and defaults/main.yml, docs/variables.md and the JSON schema for editors. With ``--check`` nothing is written: it ends with 1
+Each role's meta/argument_specs.yml, defaults/main.yml and README.md, docs/variables.md and the JSON schema for editors. With ``--check`` nothing is written: it ends with 1
 where a file differs, and names it.
 """
 
@@ -44,6 +44,44 @@ JSON_TYPES: dict[str, Any] = {
     "list": "array",
     "path": "string",
     "str": "string",
+}
+
+
+# What a role's README says besides its summary and its settings.
+NOTES: dict[str, list[str]] = {
+    "eks_preflight": [
+        "Comes first in every playbook. It checks the variables of all roles of the play at once, before any client exists: unknown names, types,",
+        "values, and values that do not go together. Then it asks AWS (reads only) whose credentials these are, and stops where account or region",
+        "are not those of the inventory. It sets `eks_preflight_owner`, the ARN that marks everything that is made, and `eks_preflight_partition`.",
+        "",
+        "Its own argument specification names the variables without types, because Ansible would stop at the first wrong one.",
+    ],
+    "eks_network": [
+        "One call of `gpuops.eks.eks_network`. Its result is `eks_network_result`, from which later roles take subnets and security group."
+    ],
+    "eks_cluster": [
+        "Makes the IAM roles of control plane and nodes (unless the inventory names its own) and calls `gpuops.eks.eks_cluster`. Role names contain",
+        "cluster and region; a role of that name that is not marked as ours is refused. In check mode on an empty account the roles are plan lines.",
+    ],
+    "gpu_nodepools": ["One call of `gpuops.eks.eks_gpu_nodepool` for all pools."],
+    "gpu_sharing": [
+        "One call of `gpuops.eks.nvidia_device_plugin`. The configurations follow from `sharing` of the pools, and the tolerations from their taints,",
+        "so that there is no second place to keep in step.",
+    ],
+    "gpu_workloads": [
+        "A Deployment that shows that shares work: two TensorFlow pods, each with one share. It is applied only where the live object differs, so a",
+        "run that changes nothing writes nothing. A Deployment of that name that is not labelled as ours is refused.",
+    ],
+    "gpu_capacity_report": ["Reads with `gpuops.eks.gpu_capacity_info` and prints a line for each GPU node: allocatable, used, free."],
+    "gpu_verify": [
+        "Reads only. Compares cluster, nodes, advertised GPUs and workload with the inventory and fails with every finding at once."
+    ],
+    "eks_teardown": [
+        "Deletes workloads, device plugin, node pools (those that the inventory no longer names too), cluster, IAM roles and network, in that order.",
+        "Only what carries the owner tag of this cluster is touched. At the end it looks for instances, Auto Scaling groups, launch templates, network",
+        "interfaces, addresses, NAT gateways, VPCs, IAM roles and the cluster, and fails with a list of what is left. The playbook `destroy` asks for",
+        "`gpuops_destroy_confirm` before this role runs; a play of your own should too.",
+    ],
 }
 
 
@@ -137,6 +175,16 @@ def table(options: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return ["| variable | type | default | meaning |", "|---|---|---|---|", *rows(options), ""]
 
 
+def readme(role: str) -> str:
+    """Return the text of a role's README."""
+    own = {name: option for name, option in ROLES[role].items() if name not in IDENTITY and name not in NODEPOOLS}
+    shared = [f"`{name}`" for name in ROLES[role] if name not in own]
+    lines = [f"# gpuops.eks.{role}", "", f"<!-- {NOTICE} -->", "", f"{SUMMARIES[role]}.", "", *NOTES[role], ""]
+    lines += [f"From the inventory: {', '.join(shared)} (see [the variables](../../docs/variables.md)).", ""]
+    lines += ["## Settings", "", *table(own)] if own else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def reference() -> str:
     """Return the text of docs/variables.md."""
     lines = [
@@ -205,6 +253,7 @@ def generated() -> dict[Path, str]:
     """Return every generated file with its text."""
     files = {ROOT / "roles" / role / "meta" / "argument_specs.yml": argument_specs(role) for role in ROLES}
     files |= {ROOT / "roles" / role / "defaults" / "main.yml": defaults(role) for role in ROLES if has_defaults(role)}
+    files |= {ROOT / "roles" / role / "README.md": readme(role) for role in ROLES}
     return {**files, ROOT / "docs" / "variables.md": reference(), ROOT / "docs" / "schema" / "inventory.json": schema()}
 
 
