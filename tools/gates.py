@@ -9,6 +9,7 @@ The last line is ``N passed, N failed``: every pytest test counts, and every oth
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
@@ -147,15 +148,13 @@ class Runner:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a gate's process group: first so that it can clean up, then by force."""
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """End a gate's process group: first so that it can clean up (pytest does on SIGINT alone), then by force."""
+    for number, seconds in ((signal.SIGINT, 60), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
 
 
 def count(results: Path) -> tuple[int, int]:
@@ -212,11 +211,14 @@ def main() -> int:
     logs = log_directory()
     runner = Runner(logs, echo=len(chosen) == 1)
     say(f"{len(chosen)} gates, logs in {logs}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts its background jobs, and so the gates, with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
             outcomes = list(pool.map(runner.run, chosen))
         except KeyboardInterrupt:
+            for number in (signal.SIGINT, signal.SIGTERM):  # the gates are being ended already
+                signal.signal(number, signal.SIG_IGN)
             runner.stop()
             say("interrupted")
             return 128 + signal.SIGINT

@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", action="store_true", help="those of the soak set too")
     arguments = command(parser.parse_args().all, scenarios(MOLECULE))
-    raise SystemExit(subprocess.run(arguments, cwd=MOLECULE.parent, env=without_aws(checkout(os.environ)), check=False).returncode)
+    raise SystemExit(subprocess.run(arguments, cwd=ROOT, env=without_aws(checkout(os.environ)), check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -58,10 +58,10 @@ def test_pytest_counts_each_test(tmp_path: Path) -> None:
 
 def test_gate_out_of_time_is_ended_with_its_children(tmp_path: Path) -> None:
     child = f"import subprocess, sys; print(subprocess.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(60)']).pid, flush=True)"
-    gate = gates.Gate(name="slow", command=python(f"{child}; import time; time.sleep(60)"), seconds=1)
+    gate = gates.Gate(name="slow", command=python(f"{child}; import time; time.sleep(60)"), seconds=3)
     outcome = gates.Runner(tmp_path, echo=False).run(gate)
-    assert (outcome.failed, outcome.note) == (1, "stopped after 1 s")
-    pid = int((tmp_path / "slow.log").read_text(encoding="utf-8"))
+    assert (outcome.failed, outcome.note) == (1, "stopped after 3 s")
+    pid = int((tmp_path / "slow.log").read_text(encoding="utf-8").splitlines()[0])
     deadline = time.monotonic() + 10
     while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -83,6 +83,24 @@ def test_stopped_runner_ends_what_is_running(tmp_path: Path) -> None:
         runner.stop()
         outcome = future.result(timeout=10)
     assert (outcome.failed, outcome.note) == (1, "interrupted")
+
+
+def test_pytest_that_is_stopped_tears_its_fixtures_down(tmp_path: Path) -> None:
+    began, ended = tmp_path / "began", tmp_path / "ended"
+    (tmp_path / "test_long.py").write_text(
+        f"import pathlib, time\nimport pytest\n\n\n@pytest.fixture\ndef lab():\n    yield\n    pathlib.Path({str(ended)!r}).touch()\n\n\n"
+        f"def test_it(lab):\n    pathlib.Path({str(began)!r}).touch()\n    time.sleep(60)\n",
+        encoding="utf-8",
+    )
+    runner = gates.Runner(tmp_path, echo=False)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(runner.run, gates.tests("long", 60, str(tmp_path)))
+        deadline = time.monotonic() + 30
+        while not began.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        runner.stop()
+        assert future.result(timeout=30).note == "interrupted"
+    assert ended.exists()
 
 
 def test_stopped_runner_starts_nothing(tmp_path: Path) -> None:
