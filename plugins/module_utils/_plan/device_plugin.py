@@ -94,7 +94,8 @@ def plan_absent(observed: Observed) -> Plan:
     ]
     plans = [delete_plan(obj, reason="state is absent") for obj in ours if not is_deleting(obj)]
     warnings = [f"Namespace {name} stays: it holds what is not ours: {', '.join(observed.foreign[name])}." for name in sorted(kept)]
-    return dataclasses.replace(combine(plans), waits=tuple(gone(obj) for obj in ours), warnings=tuple(warnings))
+    waits = tuple(gone(obj) for obj in ours if obj["kind"] != CONFIG_MAP.kind)
+    return dataclasses.replace(combine(plans), waits=waits, warnings=tuple(warnings))
 
 
 def conflicts(wanted: DevicePlugin, observed: Observed) -> list[str]:
