@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import parse_qs, parse_qsl
 
 from lab.aws.eks.routing import Route, match_operation
@@ -83,7 +83,6 @@ class Call:
     account: str = ""
     principal_arn: str = ""
     internal: bool = False
-    annotations: dict[str, t.Any] = field(default_factory=dict)
 
     @property
     def dry_run(self) -> bool:

@@ -40,10 +40,6 @@ class RequestLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
-    @property
-    def path(self) -> Path:
-        return self._path
-
     def append(self, entry: Entry) -> None:
         """Write one line at once, so that readers see whole entries."""
         line = json.dumps(asdict(entry), separators=(",", ":"), sort_keys=True) + "\n"
