@@ -180,9 +180,9 @@ def _access_faults(values: t.Any) -> list[Fault]:
         if index not in networks:
             allowed = "an IPv4 network in CIDR notation without host bits, such as 203.0.113.7/32"
             faults.append(Fault(path=f"api_access_cidrs[{index}]", value=value, allowed=allowed, source="EC2 API, IpRange"))
-    for (_, first), (index, second) in itertools.combinations(networks.items(), 2):
-        if first.overlaps(second):
-            allowed = f"no network that overlaps another of the list ({first})"
+    for first, (index, second) in itertools.combinations(networks.items(), 2):
+        if first[1].overlaps(second):
+            allowed = f"no network that overlaps another of the list ({first[1]})"
             faults.append(Fault(path=f"api_access_cidrs[{index}]", value=str(second), allowed=allowed, source=_OURS))
     return faults
 

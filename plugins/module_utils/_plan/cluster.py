@@ -173,7 +173,7 @@ def plan_update(wanted: Wanted, observed: Cluster, owner: Owner) -> Plan:
     tag_steps = _tag_steps(observed.arn, to_set, to_remove)
     managed = [name for name, value in wanted.fields().items() if value is not None]
     before = {name: observed.fields()[name] for name in managed}
-    after = {**before, **{name: new for name, (_, new) in changes.items()}}
+    after = {**before, **{name: change[1] for name, change in changes.items()}}
     if wanted.tags is not None:
         before["tags"] = dict(observed.tags)
         after["tags"] = {key: value for key, value in {**observed.tags, **to_set}.items() if key not in to_remove}

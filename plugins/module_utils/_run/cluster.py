@@ -88,7 +88,7 @@ def _update(run: Run, wanted: Wanted, observed: Cluster, owner: Owner) -> Outcom
     run.apply(plan)
     if plan.steps and not run.check_mode:
         return Outcome(plan=plan, result=_reread(run, wanted.name))
-    will_be = planning.forecast(observed.api, {name: new for name, (_, new) in changes.items()}, plan.after.get("tags"))
+    will_be = planning.forecast(observed.api, {name: change[1] for name, change in changes.items()}, plan.after.get("tags"))
     return Outcome(plan=plan, result=_result(will_be))
 
 
@@ -219,8 +219,8 @@ def _described(aws: Aws, name: str) -> Cluster:
 
 def _owner_of(cluster: Cluster) -> Owner:
     """The owner's mark of a cluster that is there is its own ARN."""
-    _, partition, _, region, account, _ = cluster.arn.split(":", 5)
-    return Owner(cluster_name=cluster.name, region=region, account=account, partition=partition)
+    parts = cluster.arn.split(":", 5)  # arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
+    return Owner(cluster_name=cluster.name, region=parts[3], account=parts[4], partition=parts[1])
 
 
 def _reread(run: Run, name: str) -> dict[str, t.Any]:
