@@ -284,16 +284,16 @@ POOL_OPTIONS: OptionTable = {
 }
 
 
-def argument_options(table: t.Mapping[str, t.Mapping[str, t.Any]] = POOL_OPTIONS, *, flat: bool = False) -> OptionTable:
+def argument_options(*, flat: bool = False) -> OptionTable:
     """The options as AnsibleModule takes them, without descriptions; with ``flat`` nothing on the top level is required."""
-    return {name: _argument(option, flat=flat) for name, option in table.items()}
+    return {name: _argument(option, flat=flat) for name, option in POOL_OPTIONS.items()}
 
 
 def _argument(option: t.Mapping[str, t.Any], *, flat: bool) -> dict[str, t.Any]:
     skipped = {"description", "required"} if flat else {"description"}
     argument = {key: value for key, value in option.items() if key not in skipped}
     if "options" in argument:
-        argument["options"] = argument_options(argument["options"])
+        argument["options"] = {name: _argument(below, flat=False) for name, below in argument["options"].items()}
     return argument
 
 

@@ -81,8 +81,7 @@ def _update_wait(step: Step, settings: Settings) -> Wait:
 
 
 def _config(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[list[Step], Fields, Nodegroup]:
-    aspects = [aspect for aspect in (_scaling(group, there), _labels(group, there), _taints(group, there), _update(group, there)) if aspect]
-    aspects = [*aspects, *([repair] if (repair := _repair(group, there)) else [])]
+    aspects = [aspect for kind in (_scaling, _labels, _taints, _update, _repair) if (aspect := kind(group, there))]
     if not aspects:
         return [], {}, there
     fields: Fields = {}
