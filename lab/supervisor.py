@@ -165,6 +165,11 @@ class Child:
             return stream.read().decode(errors="replace")
 
 
+def tied_to_this_thread(command: list[str]) -> list[str]:
+    """The command that runs ``command`` so that it is killed when the calling thread, or this whole process, ends."""
+    return [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command]
+
+
 class Supervisor:
     """Starts the children of this process, all from one thread that lives as long as the process.
 
@@ -192,7 +197,7 @@ class Supervisor:
         def start() -> Child:
             with log.open("ab") as stream:
                 popen = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command],
+                    tied_to_this_thread(command),
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
