@@ -11,6 +11,7 @@ import json
 import typing as t
 
 import boto3
+import botocore.loaders
 import pytest
 from ansible.module_utils import basic
 from botocore.awsrequest import AWSResponse
@@ -29,6 +30,8 @@ except ImportError:  # ansible-core 2.18
 
 
 ANY: t.Any = type("Any", (), {"__eq__": lambda self, other: True, "__hash__": None, "__repr__": lambda self: "ANY"})()
+
+LOADER = botocore.loaders.create_loader()  # one for all tests: reading EC2's model takes longer than any of them
 
 CONNECTION = {"region": "us-west-2", "access_key": "AKIDEXAMPLE", "secret_key": "a-secret-access-key-for-wire-tests-000"}
 
@@ -69,6 +72,7 @@ class Wire:
             return made
 
         monkeypatch.setattr(boto3.session.Session, "client", client)
+        monkeypatch.setattr(botocore.loaders, "create_loader", lambda search_path_string=None: LOADER)
 
     def expect(self, action: str, request: dict[str, t.Any] | None = None, reply: dict[str, t.Any] | None = None) -> Wire:
         self._script.append(Expected(action, request or {}, reply or {}))
