@@ -388,12 +388,14 @@ def test_every_missing_fact_at_once_and_no_write(wire: Wire) -> None:
     wire.expect("ec2:DescribeSubnets", {"Filters": filters}, {"Subnets": found})
     expect_types(wire, types=())
     expect_templates(wire)
+    wire.expect_error("iam:GetRole", {"RoleName": "demo-node"}, "NoSuchEntity")
     result = wire.run(main, params)
     assert {fault["path"]: fault["value"] for fault in result["faults"]} == {
         "cluster_name": "demo",
         "subnets[1].id": "subnet-b",
         "instances.types[0]": "g5.2xlarge",
         "zones[1]": "us-west-2b",
+        "iam.node_role": ROLE,
     }
 
 

@@ -34,9 +34,10 @@ class Ec2Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class WantedGroup:
-    """One node group of a pool. ``matching`` are all instance types that would do, ``instance_types`` those that a new group gets.
+    """One node group of a pool. ``zone`` is None for a group over all zones of the pool.
 
-    ``zone`` is None for a group over all zones of the pool.
+    ``fitting`` are the names of all instance types that satisfy the pool, ``matching`` those of them that are offered where the group is,
+    ``instance_types`` those that a new group gets.
     """
 
     name: str
@@ -46,6 +47,7 @@ class WantedGroup:
     gpu_count: int
     capacity_type: str
     matching: tuple[InstanceType, ...]
+    fitting: frozenset[str] = frozenset()
     min: int = 0
     max: int = 0
     desired: int = 0
@@ -90,8 +92,13 @@ def resolve_groups(pool: Pool, subnets: t.Sequence[Subnet], facts: Ec2Facts) -> 
     if not groups:
         allowed = "instance types that every zone of the group offers; or scaling.scope zone"
         return Resolution(faults=(Fault(path=join(pool.path, "zones"), value=list(served), allowed=allowed, source=_OFFERINGS),))
+    groups = [dataclasses.replace(group, fitting=_fitting(group, candidates)) for group in groups]
     shared, faults = _shared_out(pool, groups)
     return Resolution(groups=tuple(shared), faults=tuple(faults), warnings=tuple(warnings))
+
+
+def _fitting(group: WantedGroup, candidates: t.Sequence[InstanceType]) -> frozenset[str]:
+    return frozenset(instance.name for instance in candidates if instance.gpus == group.gpu_count)
 
 
 def _candidates(pool: Pool, facts: Ec2Facts) -> tuple[list[InstanceType], list[Fault]]:

@@ -248,8 +248,7 @@ def _immutable(group: WantedGroup, there: Nodegroup, settings: Settings) -> tupl
     """What the user set and a node group cannot change."""
     pool = group.pool
     role = settings.roles.get(pool.node_role or "")
-    matching = {instance.name for instance in group.matching}
-    unfit = [name for name in there.instance_types if name not in matching]
+    unfit = [name for name in there.instance_types if name not in group.fitting]
     wanted_subnets = set(group.subnet_ids)
     fixed_subnets = bool(pool.subnets or pool.zones) and not any(is_planned(subnet) for subnet in wanted_subnets)
     differs = {

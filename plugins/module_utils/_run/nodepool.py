@@ -85,7 +85,7 @@ def _present(run: Run, owner: Owner) -> Outcome:
     faults += [fault for resolution in resolutions for fault in resolution.faults]
     groups = [group for resolution in resolutions for group in resolution.groups if group.max > 0]
     observed = _observed(run.aws, owner, groups, nodegroups)
-    roles, role_read_faults = _roles(run.aws, groups, observed)
+    roles, role_read_faults = _roles(run.aws, pools, groups, observed)
     settings = Settings(owner=owner, roles=roles, purge_tags=run.params["purge_tags"])
     planned = plan_pools(groups, observed, settings)
     if faults := [*faults, *role_read_faults, *planned.faults]:
@@ -231,19 +231,21 @@ def _with_versions(aws: Aws, template: LaunchTemplate, there: Nodegroup | None) 
     return dataclasses.replace(template, versions=versions)
 
 
-def _roles(aws: Aws, groups: t.Sequence[WantedGroup], observed: Observed) -> tuple[dict[str, str], list[Fault]]:
-    """ARN by the name or ARN that pools give. Read where a group is made, and where only the name is known."""
+def _roles(aws: Aws, pools: t.Sequence[Pool], groups: t.Sequence[WantedGroup], observed: Observed) -> tuple[dict[str, str], list[Fault]]:
+    """ARN by the name or ARN that pools give. Read where a group is to be made, and where only the name is known."""
     roles: dict[str, str] = {}
     faults: dict[str, Fault] = {}
-    for group in groups:
-        given = group.pool.node_role
+    kept = {group.pool.name for group in groups}
+    kept -= {group.pool.name for group in groups if _is_made(observed.nodegroups.get(group.name))}
+    for pool in pools:
+        given = pool.node_role
         if given is None or given in roles or given in faults:
             continue
-        known = is_planned(given) or (given.startswith("arn:") and not _is_made(observed.nodegroups.get(group.name)))
+        known = is_planned(given) or (given.startswith("arn:") and all(one.name in kept for one in pools if one.node_role == given))
         name = given.rpartition("/")[2]
         reply = {"Role": {"Arn": given}} if known else aws.find("iam:GetRole", {"RoleName": name}, missing=("NoSuchEntity",))
         if reply is None or (given.startswith("arn:") and reply["Role"]["Arn"] != given):
-            path = join(group.pool.path, "iam.node_role")
+            path = join(pool.path, "iam.node_role")
             faults[given] = Fault(path=path, value=given, allowed="a role of this account", source="iam:GetRole")
         else:
             roles[given] = reply["Role"]["Arn"]

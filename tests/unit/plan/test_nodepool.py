@@ -568,6 +568,14 @@ def test_new_types_and_subnets_are_reported_and_not_drift() -> None:
     )
 
 
+def test_a_type_that_a_new_zone_does_not_offer_stays_in_a_group_that_has_it() -> None:
+    wanted = general(instances={"types": ["m5.large", "m6i.large"]})
+    there = existing(wanted)
+    offerings = {"us-west-2a": {"m5.large", "m6i.large"}, "us-west-2b": {"m5.large"}}
+    planned = plan_pools(groups_of(wanted, Ec2Facts(types=TYPES, offerings=offerings)), observed(there), SETTINGS)
+    assert (planned.plan.steps, planned.faults) == ((), ())
+
+
 @pytest.mark.parametrize("tags", [{}, {**TAGS, "gpuops.eks/nodepool": "other"}, {**TAGS, "gpuops.eks/owner": "arn:other"}])
 def test_a_group_of_somebody_else_is_refused(tags: dict[str, str]) -> None:
     planned = plan(pool(), observed(existing(pool(), tags=tags)))
