@@ -56,7 +56,7 @@ def _said(status: int, body: bytes) -> tuple[str, str]:
 def _permission_hint(action: str, message: str) -> str:
     if "being terminated" in message:
         return "Run again when that namespace is gone."
-    verb, _, resource = action.removeprefix("kubernetes:").partition(" ")
+    verb, resource = action.removeprefix("kubernetes:").split(" ", 1)
     return (
         f"The calling identity needs the Kubernetes permission {verb} on {resource}: by an access policy of its access entry, or by RBAC."
     )

@@ -35,9 +35,7 @@ _METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.
 class Kubernetes:
     """An API server. ``interval`` and ``timeout`` (seconds) are for waits; ``tell`` is given what is waited for."""
 
-    def __init__(
-        self, connection: Connection, *, interval: float = 15.0, timeout: float = 600.0, tell: t.Callable[[str], None] = print
-    ) -> None:
+    def __init__(self, connection: Connection, *, tell: t.Callable[[str], None], interval: float = 15.0, timeout: float = 600.0) -> None:
         self._connection = connection
         self.interval = interval
         self.timeout = timeout

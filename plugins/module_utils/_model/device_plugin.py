@@ -187,7 +187,7 @@ def _configuration_faults(item: t.Mapping[str, t.Any], path: str) -> list[Fault]
 def _overlaps(items: t.Sequence[tuple[str, t.Mapping[str, t.Any]]]) -> list[Fault]:
     """Configurations of one name, and selectors of which one includes the other: they would select one node."""
     faults = []
-    for (_, first), (path, second) in itertools.combinations(items, 2):
+    for (_first, first), (path, second) in itertools.combinations(items, 2):
         if first.get("name") == second.get("name"):
             allowed = "a name that no other configuration has"
             faults.append(Fault(path=f"{path}.name", value=second.get("name"), allowed=allowed, source=_OURS))

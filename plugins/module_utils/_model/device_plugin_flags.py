@@ -82,12 +82,16 @@ def _worded(fault: Fault, path: str) -> Fault:
     return fault
 
 
-def clean_flags(flags: Flags, spec: t.Mapping[str, t.Mapping[str, t.Any]] = FLAGS) -> dict[str, t.Any]:
+def clean_flags(flags: Flags) -> dict[str, t.Any]:
     """The flags in the types that NVIDIA's parser wants: templates give "true" for true, and one strategy for a list of one."""
+    return _cleaned(FLAGS, flags)
+
+
+def _cleaned(spec: t.Mapping[str, t.Mapping[str, t.Any]], flags: Flags) -> dict[str, t.Any]:
     cleaned: dict[str, t.Any] = {}
     for key, value in flags.items():
         if value is None:
             continue
         kind = spec[key]["type"]
-        cleaned[key] = clean_flags(value, spec[key]["options"]) if kind == "dict" else _CONVERTERS[kind](value)
+        cleaned[key] = _cleaned(spec[key]["options"], value) if kind == "dict" else _CONVERTERS[kind](value)
     return cleaned

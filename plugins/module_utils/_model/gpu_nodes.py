@@ -48,7 +48,7 @@ class Hardware:
 
 
 #: Instance type -> its GPUs, None when that could not be read.
-Catalog = t.Mapping[str, Hardware | None]
+Catalog = t.Mapping[str, t.Optional[Hardware]]
 
 
 @dataclass(frozen=True, kw_only=True)

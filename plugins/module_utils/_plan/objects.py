@@ -39,8 +39,8 @@ def apply_plan(comparison: Comparison) -> Plan:
     if not (changed := changed_paths(live, comparison.dry_run or live)):
         return Plan()
     step = Step(action=action, target=target, effect="update", fields=tuple(sorted(changed)), request=manifest)
-    before = {shown: {path: old for path, (old, _) in sorted(changed.items())}}
-    after = {shown: {path: new for path, (_, new) in sorted(changed.items())}}
+    before = {shown: {path: old for path, (old, _new) in sorted(changed.items())}}
+    after = {shown: {path: new for path, (_old, new) in sorted(changed.items())}}
     return Plan(steps=(step,), before=before, after=after)
 
 

@@ -92,7 +92,7 @@ def cluster(tmp_path: Path) -> t.Iterator[dict[str, t.Any]]:
 
 def test_the_authority_is_used_from_memory(cluster: dict[str, t.Any]) -> None:
     Server.seen.clear()
-    kube = Kubernetes(eks_connection(cluster, lambda: "a-token"))
+    kube = Kubernetes(eks_connection(cluster, lambda: "a-token"), tell=print)
     assert [node["metadata"]["name"] for node in kube.read_all(NODE)] == ["n1"]
     assert Server.seen == ["Bearer a-token"]
 
@@ -101,11 +101,11 @@ def test_a_server_of_another_authority_is_not_trusted(cluster: dict[str, t.Any],
     _path, other = certificate(tmp_path)
     wrong = {**cluster, "certificateAuthority": {"data": base64.b64encode(other).decode()}}
     with pytest.raises(ConnectionRefused, match=r"certificate of https://127.0.0.1:.* is not accepted"):
-        Kubernetes(eks_connection(wrong, lambda: "a-token")).read_all(NODE)
+        Kubernetes(eks_connection(wrong, lambda: "a-token"), tell=print).read_all(NODE)
 
 
 def test_nobody_listens() -> None:
-    kube = Kubernetes(options_connection({"host": "http://127.0.0.1:1", "api_key": "x"}))
+    kube = Kubernetes(options_connection({"host": "http://127.0.0.1:1", "api_key": "x"}), tell=print)
     with pytest.raises(ConnectionRefused, match=r"http://127.0.0.1:1 cannot be reached: .*Connection refused"):
         kube.read_all(NODE)
 
