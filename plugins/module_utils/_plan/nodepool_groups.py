@@ -79,11 +79,10 @@ def resolve_groups(pool: Pool, subnets: t.Sequence[Subnet], facts: Ec2Facts) -> 
     """The groups that a pool consists of in these subnets, or every reason why it cannot be made."""
     candidates, faults = _candidates(pool, facts)
     zones, zone_faults = _zones(pool, subnets)
-    faults += zone_faults
-    if faults:
-        return Resolution(faults=tuple(faults))
     offered = {zone: [instance for instance in candidates if instance.name in facts.offerings.get(zone, ())] for zone in zones}
-    faults = _offering_faults(pool, candidates, offered, facts)
+    faults += zone_faults
+    if candidates and zones:
+        faults += _offering_faults(pool, candidates, offered, facts)
     if faults:
         return Resolution(faults=tuple(faults))
     warnings = _warnings(pool, candidates, offered)
@@ -137,13 +136,16 @@ def _unfit(pool: Pool, instance: InstanceType) -> str | None:
 def _zones(pool: Pool, subnets: t.Sequence[Subnet]) -> tuple[list[str], list[Fault]]:
     """The names of the pool's zones in order, and the zones without a subnet."""
     known = list(dict.fromkeys(subnet.zone for subnet in subnets))
+    if not known:
+        allowed = "subnets for nodes: those of the pool, option subnets, or the cluster's own"
+        return [], [Fault(path="subnets", value=[], allowed=allowed, source="EKS API Reference, CreateNodegroup")]
     if not pool.zones:
         return known, []
     zones, faults = [], []
     for index, zone in enumerate(pool.zones):
         subnet = next((subnet for subnet in subnets if subnet.lies_in(zone)), None)
         if subnet is None:
-            allowed = f"a zone with a subnet for nodes: {', '.join(sorted(known)) or 'there is none'}"
+            allowed = f"a zone with a subnet for nodes: {', '.join(sorted(known))}"
             faults.append(Fault(path=join(pool.path, f"zones[{index}]"), value=zone, allowed=allowed, source="the subnets given"))
         else:
             zones.append(subnet.zone)
@@ -173,7 +175,7 @@ def _offering_faults(
             faults.append(Fault(path=join(pool.path, "zones"), value=zone, allowed=allowed, source=_OFFERINGS))
     anywhere = {instance.name for found in offered.values() for instance in found}
     for index, name in enumerate(pool.instances.types):
-        if name not in anywhere:
+        if name in names and name not in anywhere:
             where = join(pool.path, f"instances.types[{index}]")
             zones = ", ".join(offered)
             faults.append(Fault(path=where, value=name, allowed=f"a type that is offered in one of {zones}", source=_OFFERINGS))

@@ -191,6 +191,15 @@ FAULTS: list[tuple[Pool, Ec2Facts, list[tuple[str, t.Any, str]]]] = [
         [("zones", "us-west-2b", "us-west-2a, us-west-2d")],
     ),
     (
+        pool(instances={"types": ["g5.2xlarge", "g5.3xlarge"]}, zones=["us-west-2a", "us-west-2b", "us-west-2d"]),
+        Ec2Facts(types=TYPES, offerings={"us-west-2a": {"g5.2xlarge"}}),
+        [
+            ("instances.types[1]", "g5.3xlarge", "EC2 has"),
+            ("zones[2]", "us-west-2d", "with a subnet"),
+            ("zones", "us-west-2b", "us-west-2a"),
+        ],
+    ),
+    (
         pool(),
         Ec2Facts(types=TYPES, offerings={"us-west-2d": {"g5.2xlarge"}}),
         [("instances", ["g5.2xlarge"], "zones that offer one of these types: us-west-2d")],
@@ -214,6 +223,11 @@ def test_what_ec2_does_not_have(wanted: Pool, facts: Ec2Facts, expected: list[tu
     assert [(fault.path, fault.value) for fault in faults] == [(path, value) for path, value, _allowed in expected]
     for fault, (_path, _value, allowed) in zip(faults, expected, strict=True):
         assert allowed in fault.allowed
+
+
+@pytest.mark.parametrize("wanted", [pool(), pool(zones=None), general()])
+def test_no_subnets(wanted: Pool) -> None:
+    assert [fault.path for fault in resolve(wanted, subnets=()).faults] == ["subnets"]
 
 
 def test_faults_stand_where_the_pool_stands() -> None:
