@@ -11,8 +11,12 @@ import typing as t
 
 
 def kubeconfig(cluster: t.Mapping[str, t.Any], token: str) -> dict[str, t.Any]:
-    """One cluster, one user, one context, all named after the cluster as eks:DescribeCluster returns it; no other file is needed."""
-    name = cluster["name"]
+    """One cluster, one user, one context, all named by the ARN of the cluster as eks:DescribeCluster returns it; no other file is needed.
+
+    The ARN is the name that ``aws eks update-kubeconfig`` takes too. A short name would do harm: kubernetes.core before 6.3 masks every value of
+    a kubeconfig in its results, wherever it occurs.
+    """
+    name = cluster["arn"]
     server = {"server": cluster["endpoint"], "certificate-authority-data": cluster["certificateAuthority"]["data"]}
     return {
         "apiVersion": "v1",

@@ -65,7 +65,12 @@ def test_no_answer(cause: Exception, said: str) -> None:
     assert said in str(unreachable("kubernetes:list nodes", HOST, cause))
 
 
-CLUSTER = {"name": "demo", "endpoint": HOST, "certificateAuthority": {"data": "Q0E="}}
+CLUSTER = {
+    "name": "demo",
+    "arn": "arn:aws:eks:us-west-2:123456789012:cluster/demo",
+    "endpoint": HOST,
+    "certificateAuthority": {"data": "Q0E="},
+}
 
 
 def test_secrets_of_a_kubeconfig_are_found_and_ordinary_words_are_not() -> None:
