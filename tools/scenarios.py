@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from cache import ROOT
 from surroundings import BIN, checkout, without_aws
 
 MOLECULE = ROOT / "extensions" / "molecule"
+LAB = ROOT / ".lab-molecule"  # as extensions/molecule/config.yml says
 OWNER = "default"  # starts and stops the lab that the others share
 SOAK: frozenset[str] = frozenset()
 
@@ -38,12 +42,36 @@ def command(every: bool, names: list[str]) -> list[str]:
     return [str(BIN / "molecule"), "test", "--report", *(argument for name in chosen for argument in ("--scenario-name", name))]
 
 
+def run(arguments: list[str]) -> int:
+    """Run Molecule; return its exit code. What it remembers goes with it, and so does the lab, whatever an earlier run left of either."""
+    stop = [sys.executable, "-m", "lab", "--state", str(LAB), "down"]
+    with tempfile.TemporaryDirectory(prefix="gpuops-molecule-") as home:
+        environment = {**without_aws(checkout(os.environ)), "ANSIBLE_HOME": home}
+        subprocess.run(stop, cwd=ROOT, env=environment, check=True)
+        try:
+            return subprocess.run(arguments, cwd=ROOT, env=environment, check=False).returncode
+        finally:
+            subprocess.run(stop, cwd=ROOT, env=environment, check=True)
+
+
+def run(arguments: list[str]) -> int:
+    """Run Molecule and return its exit code; the lab is stopped also where Molecule was interrupted or gave up."""
+    environment = without_aws(checkout(os.environ))
+    code = 1
+    try:
+        code = subprocess.run(arguments, cwd=ROOT, env=environment, check=False).returncode
+    finally:
+        if code:
+            subprocess.run([str(BIN / "molecule"), "destroy", "--scenario-name", OWNER], cwd=ROOT, env=environment, check=False)
+    return code
+
+
 def main() -> None:
     """Run the scenarios and exit as Molecule does."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", action="store_true", help="those of the soak set too")
     arguments = command(parser.parse_args().all, scenarios(MOLECULE))
-    raise SystemExit(subprocess.run(arguments, cwd=ROOT, env=without_aws(checkout(os.environ)), check=False).returncode)
+    raise SystemExit(run(arguments))
 
 
 if __name__ == "__main__":

@@ -149,3 +149,15 @@ def test_soak_set_is_left_out_of_the_short_one(monkeypatch: pytest.MonkeyPatch) 
     assert "b" in scenarios.command(every=True, names=["a", "b"])
     with pytest.raises(SystemExit, match="not there: b"):
         scenarios.command(every=False, names=["a"])
+
+
+@pytest.mark.parametrize(("code", "commands"), [(0, ["test"]), (1, ["test", "destroy"])])
+def test_lab_is_stopped_where_molecule_did_not_end_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, commands: list[str]
+) -> None:
+    molecule = tmp_path / "molecule"
+    molecule.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/called\nexit {code}\n', encoding="utf-8")
+    molecule.chmod(0o755)
+    monkeypatch.setattr(scenarios, "BIN", tmp_path)
+    assert scenarios.run(scenarios.command(every=False, names=["a"])) == code
+    assert (tmp_path / "called").read_text(encoding="utf-8").split() == commands
