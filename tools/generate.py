@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write what follows from the variable model (plugins/module_utils/_model/variables.py).
 
-Each role's meta/argument_specs.yml, defaults/main.yml and README.md, docs/variables.md, the JSON schema for editors, and the documentation
+Each role's meta/argument_specs.yml, meta/main.yml, defaults/main.yml and README.md, docs/variables.md, the JSON schema for editors, and the documentation
 fragment of the pool's options. With ``--check`` nothing is written: it ends with 1
 where a file differs, and names it.
 """
@@ -141,6 +141,17 @@ def argument_specs(role: str) -> str:
     options = preflight_specification() if role == PREFLIGHT else specification(ROLES[role])
     main = {"short_description": SUMMARIES[role], "description": [f"{SUMMARIES[role]}."], "author": AUTHOR, "version_added": "0.1.0"}
     return f"---\n# {NOTICE}\n{dump({'argument_specs': {'main': {**main, 'options': options}}})}"
+
+
+def metadata(role: str) -> str:
+    """Return the text of a role's meta/main.yml, whose description Galaxy shows."""
+    about = {
+        "author": "the gpuops.eks contributors",
+        "description": f"{SUMMARIES[role]}.",
+        "license": "GPL-3.0-or-later",
+        "min_ansible_version": "2.18",
+    }
+    return f"---\n# {NOTICE}\n{dump({'galaxy_info': about})}"
 
 
 def defaults(role: str) -> str:
@@ -285,6 +296,7 @@ def fragment() -> str:
 def generated() -> dict[Path, str]:
     """Return every generated file with its text."""
     files = {ROOT / "roles" / role / "meta" / "argument_specs.yml": argument_specs(role) for role in ROLES}
+    files |= {ROOT / "roles" / role / "meta" / "main.yml": metadata(role) for role in ROLES}
     files |= {ROOT / "roles" / role / "defaults" / "main.yml": defaults(role) for role in ROLES if has_defaults(role)}
     files |= {ROOT / "roles" / role / "README.md": readme(role) for role in ROLES}
     files |= {ROOT / "docs" / "variables.md": reference(), ROOT / "docs" / "schema" / "inventory.json": schema()}
