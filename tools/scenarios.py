@@ -54,23 +54,12 @@ def run(arguments: list[str]) -> int:
             subprocess.run(stop, cwd=ROOT, env=environment, check=True)
 
 
-def run(arguments: list[str]) -> int:
-    """Run Molecule and return its exit code; the lab is stopped also where Molecule was interrupted or gave up."""
-    environment = without_aws(checkout(os.environ))
-    code = 1
-    try:
-        code = subprocess.run(arguments, cwd=ROOT, env=environment, check=False).returncode
-    finally:
-        if code:
-            subprocess.run([str(BIN / "molecule"), "destroy", "--scenario-name", OWNER], cwd=ROOT, env=environment, check=False)
-    return code
-
-
 def main() -> None:
     """Run the scenarios and exit as Molecule does."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", action="store_true", help="those of the soak set too")
     arguments = command(parser.parse_args().all, scenarios(MOLECULE))
+    signal.signal(signal.SIGTERM, lambda *ignored: sys.exit(143))  # so that the lab is stopped
     raise SystemExit(run(arguments))
 
 

@@ -79,7 +79,7 @@ def floor(rehearsal: Rehearsal, directory: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, count in (("empty", 0), *((name, REPEATS) for name in TASKS)):
         path = directory / f"floor-{name}.yml"
-        tasks = "".join(f"    - {TASKS[name]}\n" for _ in range(count)) if count else "    - ansible.builtin.debug:\n"
+        tasks = "".join(f"    - {TASKS[name]}\n" for _unused in range(count)) if count else "    - ansible.builtin.debug:\n"
         path.write_text(FLOOR.format(tasks=tasks))
         found[name] = seconds(lambda path=path: playbook(rehearsal, path))  # type: ignore[misc]
     return {"empty": found["empty"], **{name: (found[name] - found["empty"]) / REPEATS for name in TASKS}}

@@ -156,7 +156,7 @@ def test_subnets_change_within_the_vpc_alone(setup: ClusterSetup) -> None:
     """API UpdateClusterConfig: subnets of the cluster's VPC, in at least two zones."""
     setup.create_cluster()
     eks = setup.aws.client("eks")
-    _, others = setup.aws.subnets(third=1)
+    _unused, others = setup.aws.subnets(third=1)
     assert "different VPC" in refused(eks.update_cluster_config, name="lab", resourcesVpcConfig={"subnetIds": others})[1]
     one_zone = {"subnetIds": setup.subnets[:1]}
     assert "at least two different AZs" in refused(eks.update_cluster_config, name="lab", resourcesVpcConfig=one_zone)[1]

@@ -93,7 +93,7 @@ def test_eks_makes_security_group_and_interfaces_and_removes_them(setup: Cluster
 
 def _wait_until_gone(aws: Aws) -> None:
     """Taking the control plane down happens in a thread of its own."""
-    for _ in range(100):
+    for _unused in range(100):
         aws.pass_time()
         if not aws.client("eks").list_clusters()["clusters"]:
             return
@@ -142,14 +142,14 @@ def test_create_refuses(setup: ClusterSetup, source: str, changes: dict[str, t.A
 def test_subnets_in_one_zone_are_refused(aws: Aws) -> None:
     """API CreateCluster resourcesVpcConfig: at least two Availability Zones."""
     role = aws.role("cluster", "eks.amazonaws.com")
-    _, subnets = aws.subnets("aa")
+    _unused, subnets = aws.subnets("aa")
     code, text = refused(aws.client("eks").create_cluster, name="lab", roleArn=role, resourcesVpcConfig={"subnetIds": subnets})
     assert (code, text) == ("InvalidParameterException", "Subnets specified must be in at least two different AZs")
 
 
 def test_subnets_of_two_vpcs_are_refused(setup: ClusterSetup) -> None:
     """API VpcConfigRequest: subnets of one VPC."""
-    _, others = setup.aws.subnets("b", third=1)
+    _unused, others = setup.aws.subnets("b", third=1)
     request = setup.cluster_request(resourcesVpcConfig={"subnetIds": [setup.subnets[0], others[0]]})
     assert "same VPC" in refused(setup.aws.client("eks").create_cluster, **request)[1]
 

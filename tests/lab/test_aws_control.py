@@ -105,7 +105,7 @@ def test_an_error_strikes_after_some_calls_and_some_times(aws: Aws) -> None:
     assert control(aws, "POST", "faults", fault).status_code == 200
     ec2 = aws.client("ec2")
     ec2.describe_vpcs()
-    for _ in range(2):
+    for _unused in range(2):
         assert refused(ec2.describe_vpcs) == ("RequestLimitExceeded", "slow down")
         ec2.describe_subnets()
     ec2.describe_vpcs()
@@ -213,4 +213,4 @@ def test_by_default_everything_is_quick(setup: ClusterSetup) -> None:
 def test_an_endpoint_needs_a_running_server(tmp_path: Path) -> None:
     server = AwsServer(clock=Clock(), control_planes=FakeControlPlanes(), log_path=tmp_path / "log")
     with pytest.raises(RuntimeError):
-        _ = server.endpoint
+        _unused = server.endpoint

@@ -91,7 +91,7 @@ def test_each_dependency_of_a_vpc_counts(aws: Aws, dependency: str) -> None:
 
 def test_the_default_group_stays(aws: Aws) -> None:
     """API DeleteSecurityGroup: CannotDelete."""
-    vpc_id, _ = aws.subnets()
+    vpc_id, _unused = aws.subnets()
     ec2 = aws.client("ec2")
     (group,) = ec2.describe_security_groups(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])["SecurityGroups"]
     assert refused(ec2.delete_security_group, GroupId=group["GroupId"])[0] == "CannotDelete"
@@ -99,7 +99,7 @@ def test_the_default_group_stays(aws: Aws) -> None:
 
 def test_an_instance_takes_its_interface_along(aws: Aws) -> None:
     """Interfaces made at launch are deleted on termination (API InstanceNetworkInterfaceSpecification); one attached later is not."""
-    _, subnets = aws.subnets()
+    _unused, subnets = aws.subnets()
     ec2 = aws.client("ec2")
     instance = ec2.run_instances(ImageId="ami-0123456789abcdef0", InstanceType="m5.large", SubnetId=subnets[0], MinCount=1, MaxCount=1)[
         "Instances"
@@ -120,7 +120,7 @@ def test_nat_gateways_take_time(aws: Aws) -> None:
     """API CreateNatGateway: pending, then available; found by tag; the address can be used once; unknown ids are an error."""
     vpc_id, subnets = aws.subnets()
     ec2 = aws.client("ec2")
-    _, address = gateway_and_address(aws, vpc_id)
+    _unused, address = gateway_and_address(aws, vpc_id)
     created = ec2.create_nat_gateway(SubnetId=subnets[0], AllocationId=address, TagSpecifications=tagged("natgateway", owner="me"))[
         "NatGateway"
     ]
@@ -142,7 +142,7 @@ def test_client_tokens_of_ec2(aws: Aws) -> None:
     """EC2 developer guide, idempotency: a repeated token makes nothing, other parameters are IdempotentParameterMismatch; free once it is gone."""
     vpc_id, subnets = aws.subnets()
     ec2 = aws.client("ec2")
-    _, address = gateway_and_address(aws, vpc_id)
+    _unused, address = gateway_and_address(aws, vpc_id)
     nat: dict[str, t.Any] = {"SubnetId": subnets[0], "AllocationId": address, "ClientToken": "nat-one"}
     first = ec2.create_nat_gateway(**nat)["NatGateway"]["NatGatewayId"]
     assert ec2.create_nat_gateway(**nat)["NatGateway"]["NatGatewayId"] == first
@@ -158,14 +158,14 @@ def test_client_tokens_of_ec2(aws: Aws) -> None:
         "MaxCount": 1,
         "ClientToken": "run-one",
     }
-    ids = {ec2.run_instances(**run)["Instances"][0]["InstanceId"] for _ in range(3)}
+    ids = {ec2.run_instances(**run)["Instances"][0]["InstanceId"] for _unused in range(3)}
     assert len(ids) == 1
     template: dict[str, t.Any] = {
         "LaunchTemplateName": "t",
         "LaunchTemplateData": {"InstanceType": "m5.large"},
         "ClientToken": "template-one",
     }
-    assert len({ec2.create_launch_template(**template)["LaunchTemplate"]["LaunchTemplateId"] for _ in range(2)}) == 1
+    assert len({ec2.create_launch_template(**template)["LaunchTemplate"]["LaunchTemplateId"] for _unused in range(2)}) == 1
 
 
 def test_launch_template_versions(aws: Aws) -> None:
@@ -257,7 +257,7 @@ def test_public_image_parameters(aws: Aws, name: str) -> None:
 
 def test_capacity_and_offerings_of_single_instances(aws: Aws) -> None:
     """Errors InsufficientInstanceCapacity (a server error) and Unsupported of RunInstances."""
-    _, subnets = aws.subnets()
+    _unused, subnets = aws.subnets()
     ec2 = aws.client("ec2")
     run: dict[str, t.Any] = {"ImageId": "ami-0123456789abcdef0", "MinCount": 1, "MaxCount": 1}
     assert refused(ec2.run_instances, InstanceType="p6-b200.48xlarge", SubnetId=subnets[2], **run)[0] == "Unsupported"

@@ -293,7 +293,7 @@ def test_capacity_lost_and_found(cluster: ClusterSetup) -> None:
     eks = cluster.aws.client("eks")
 
     def status() -> str:
-        for _ in range(3):
+        for _unused in range(3):
             cluster.aws.pass_time()
         return str(eks.describe_nodegroup(clusterName="lab", nodegroupName="gpu")["nodegroup"]["status"])
 

@@ -281,7 +281,7 @@ def test_two_ups_at_once_make_one_lab(labs: Callable[[str], Running]) -> None:
     lab = labs("one")
     both = [
         subprocess.Popen([*COMMAND, "up"], cwd=ROOT, env=lab.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(2)
+        for _unused in range(2)
     ]
     answers = [p.communicate(timeout=60)[0] for p in both]
     assert [p.returncode for p in both] == [0, 0], answers

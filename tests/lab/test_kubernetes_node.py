@@ -48,8 +48,8 @@ GROUP: dict[str, t.Any] = {
 }
 
 
-def built(group: dict[str, t.Any] | None = GROUP) -> dict[str, t.Any]:
-    return nodes.build(INSTANCE, G5, "1.36", nodes.group_state(group, INSTANCE) if group else None)
+def built(*, grouped: bool = True) -> dict[str, t.Any]:
+    return nodes.build(INSTANCE, G5, "1.36", nodes.group_state(GROUP, INSTANCE) if grouped else None)
 
 
 def test_a_gpu_node_of_a_managed_node_group() -> None:

@@ -183,7 +183,7 @@ def test_two_runs_build_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> No
     builds = fake_go(cache / "go", "go1.26.8", monkeypatch)
     said: list[str] = []
     found: list[dict[str, Path]] = []
-    threads = [threading.Thread(target=lambda: found.append(binaries._module(binaries.ETCD, said.append))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: found.append(binaries._module(binaries.ETCD, said.append))) for _unused in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -96,7 +96,7 @@ class KubeWire:
 
     def writes(self) -> list[tuple[str, str]]:
         """(method, path) of each request that changes something."""
-        return [(method, path) for method, path, query, _ in self.made if method != "GET" and query.get("dryRun") != "All"]
+        return [(method, path) for method, path, query, _unused in self.made if method != "GET" and query.get("dryRun") != "All"]
 
     def _urlopen(
         self, method: str, url: str, body: bytes | None = None, headers: t.Any = None, **options: t.Any

@@ -82,7 +82,7 @@ class World:
             table("rtb-public", tags("public-route-table", "public"), ["subnet-ua", "subnet-ub"], GatewayId=IGW),
             *[
                 table(PRIVATE_TABLES[zone], zone_tags("private-route-table", zone, "private"), [name], NatGatewayId=NAT)
-                for tier, zone, _, name in SUBNETS
+                for tier, zone, _unused, name in SUBNETS
                 if tier == "private"
             ],
         ]
@@ -220,7 +220,7 @@ def test_check_mode_on_an_empty_account_shows_the_calls_of_the_run_after_it(wire
     assert result["changed"]
     assert result["network"]["vpc_id"] == "planned:vpc/demo"
     assert result["network"]["private_subnet_ids"][1] == "planned:subnet/demo-private-us-west-2b"
-    assert [subnet["cidr_block"] for subnet in result["network"]["subnets"]] == [cidr for _, _, cidr, _ in SUBNETS]
+    assert [subnet["cidr_block"] for subnet in result["network"]["subnets"]] == [cidr for _unused, _unused, cidr, _unused in SUBNETS]
     assert result["diff"]["before"] == {}
     assert result["diff"]["after"]["vpc"]["cidr_block"] == "10.0.0.0/16"
     assert [step["action"] for step in result["plan"]][:3] == ["ec2:CreateVpc", "ec2:ModifyVpcAttribute", "ec2:CreateSubnet"]

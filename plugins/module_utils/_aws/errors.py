@@ -30,7 +30,10 @@ with contextlib.suppress(ImportError):  # run_module says that botocore is missi
 P = t.ParamSpec("P")
 R = t.TypeVar("R")
 
-_CREDENTIALS_HINT = "Check the credentials that this task uses: the options access_key, secret_key, session_token or profile, else the AWS_* environment variables."
+_CREDENTIALS_HINT = (
+    "Check the credentials that this task uses: the options access_key, secret_key, session_token or profile, else the AWS_* "
+    "environment variables."
+)
 _REFUSED_CREDENTIALS = {
     "AuthFailure",
     "ExpiredToken",

@@ -28,6 +28,10 @@ ClientFactory = t.Callable[[str], t.Any]
 Request = t.Mapping[str, t.Any]
 
 
+def _say_nothing(line: str) -> None:
+    """For callers that wait for nothing."""
+
+
 class Aws:
     """AWS by actions such as ``ec2:CreateVpc``. ``client_for`` builds the client of a service; each is built once, when first needed.
 
@@ -35,7 +39,7 @@ class Aws:
     """
 
     def __init__(
-        self, client_for: ClientFactory, *, interval: float = 15.0, timeout: float = 1800.0, tell: t.Callable[[str], None] = print
+        self, client_for: ClientFactory, *, interval: float = 15.0, timeout: float = 1800.0, tell: t.Callable[[str], None] = _say_nothing
     ) -> None:
         self._client_for = client_for
         self._clients: dict[str, t.Any] = {}
@@ -89,7 +93,7 @@ class Aws:
 
         attempts = max(1, math.ceil(self._timeout / self._interval))
         model = WaiterModel(waiter.model(wait.waiter, self._interval, attempts))
-        native = create_waiter_with_client(wait.waiter, model, self.client(waiter.service))
+        native: t.Any = create_waiter_with_client(wait.waiter, model, self.client(waiter.service))
         operation = native._operation_method
         native._operation_method = observe
         self._run_waiter(native, waiter, arguments, states, issues)

@@ -42,7 +42,7 @@ class Outcome:
     facts: t.Mapping[str, t.Any] | None = None
 
 
-class _Module(AnsibleModule):  # type: ignore[misc]
+class _Module(AnsibleModule):
     """AnsibleModule that refuses bad input with every fault at once instead of the first one."""
 
     def __init__(self, spec: ArgumentSpec, validate: Validate) -> None:

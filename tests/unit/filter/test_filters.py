@@ -47,7 +47,7 @@ def test_a_file_holds_one_filter_with_its_documentation(name: str) -> None:
 
 
 def test_inventory_faults_have_a_sentence() -> None:
-    [first, *_] = apply("inventory_faults", {"eks_cluster_name": "-"}, ["gpuops.eks.eks_network"])
+    [first, *_unused] = apply("inventory_faults", {"eks_cluster_name": "-"}, ["gpuops.eks.eks_network"])
     assert set(first) == {"path", "value", "allowed", "source", "message"}
 
 
@@ -184,7 +184,7 @@ def test_the_capacity_table_says_what_is_unknown_waits_or_is_wrong() -> None:
         {"pods": 3, "kind": "Job", "namespace": "a", "name": "b", "message": "no room", "reason": "Unschedulable"}
     ]
     report["findings"] = [{"code": "gpu_not_advertised", "message": "It has none.", "fix": "Give it one."}]
-    _, line, waiting, finding = apply("capacity_table", report)
+    _unused, line, waiting, finding = apply("capacity_table", report)
     assert line.split()[0] == "?"
     assert line.split()[4] == "none"
     assert waiting == "waiting: 3 of Job a/b: no room"

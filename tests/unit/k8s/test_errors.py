@@ -43,7 +43,7 @@ def refuse(status: int, answer: t.Any, action: str = "kubernetes:patch daemonset
 )
 def test_refusals(status: int, answer: t.Any, kind: type[Exception], said: str) -> None:
     error = refuse(status, answer)
-    assert type(error) is kind
+    assert error.__class__ is kind
     assert said in str(error)
 
 

@@ -151,7 +151,13 @@ def _config(**request: t.Any) -> tuple[str, dict[str, t.Any]]:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"tags": {"a": "b"}}, [("eks:TagResource", {"resourceArn": OWNER.arn, "tags": {"a": "b"}}), ("eks:UntagResource", {"resourceArn": OWNER.arn, "tagKeys": ["team"]})]),
+        (
+            {"tags": {"a": "b"}},
+            [
+                ("eks:TagResource", {"resourceArn": OWNER.arn, "tags": {"a": "b"}}),
+                ("eks:UntagResource", {"resourceArn": OWNER.arn, "tagKeys": ["team"]}),
+            ],
+        ),
         ({"tags": {"a": "b"}, "purge_tags": False}, [("eks:TagResource", {"resourceArn": OWNER.arn, "tags": {"a": "b"}})]),
         ({"tags": {}}, [("eks:UntagResource", {"resourceArn": OWNER.arn, "tagKeys": ["team"]})]),
         ({"subnet_ids": ["subnet-c", "subnet-a"]}, [_config(resourcesVpcConfig={"subnetIds": ["subnet-a", "subnet-c"], "securityGroupIds": ["sg-1"]})]),

@@ -161,7 +161,10 @@ class Ec2:
 
     def observe(self) -> Network:
         things = {kind: list(of.values()) for kind, of in self.things.items()}
-        vpcs = [Vpc(id=v["VpcId"], cidr=v["CidrBlock"], dns_support=v["support"], dns_hostnames=v["hostnames"], tags=tag_map(v["Tags"])) for v in things["vpc"]]  # fmt: skip
+        vpcs = [
+            Vpc(id=v["VpcId"], cidr=v["CidrBlock"], dns_support=v["support"], dns_hostnames=v["hostnames"], tags=tag_map(v["Tags"]))
+            for v in things["vpc"]
+        ]
         gateways = [InternetGateway.from_api(api) for api in things["igw"]]
         nats = tuple(NatGateway.from_api(api) for api in things["nat"])
         return Network(
@@ -453,7 +456,7 @@ def test_what_cannot_be_changed_is_refused(ec2: Ec2, options: dict[str, t.Any], 
     ],
 )
 def test_zones_that_the_region_does_not_have(options: dict[str, t.Any], paths: list[str]) -> None:
-    _, faults = network_target.choose_zones(Wanted.from_params(options), Network(), ZONES)
+    _unused, faults = network_target.choose_zones(Wanted.from_params(options), Network(), ZONES)
     assert [fault.path for fault in faults] == paths
     if "us-west-2z" in str(options):
         assert "us-west-2a (usw2-az2), us-west-2b (usw2-az1)" in faults[0].allowed
@@ -480,7 +483,7 @@ def test_everything_of_ours_goes_in_the_order_that_ec2_needs(ec2: Ec2) -> None:
     ec2.apply(plan.steps)
     assert not any(ec2.things.values())
     actions = [step.action.removeprefix("ec2:") for step in plan.steps]
-    assert [name for name, _ in itertools.groupby(actions)] == [
+    assert [name for name, _unused in itertools.groupby(actions)] == [
         "DeleteNatGateway",
         "ReleaseAddress",
         "DisassociateRouteTable",
