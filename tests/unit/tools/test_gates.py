@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+import typing as t
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -151,13 +153,20 @@ def test_soak_set_is_left_out_of_the_short_one(monkeypatch: pytest.MonkeyPatch) 
         scenarios.command(every=False, names=["a"])
 
 
-@pytest.mark.parametrize(("code", "commands"), [(0, ["test"]), (1, ["test", "destroy"])])
-def test_lab_is_stopped_where_molecule_did_not_end_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, commands: list[str]
-) -> None:
-    molecule = tmp_path / "molecule"
-    molecule.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/called\nexit {code}\n', encoding="utf-8")
-    molecule.chmod(0o755)
-    monkeypatch.setattr(scenarios, "BIN", tmp_path)
-    assert scenarios.run(scenarios.command(every=False, names=["a"])) == code
-    assert (tmp_path / "called").read_text(encoding="utf-8").split() == commands
+@pytest.mark.parametrize("code", [0, 1, None])
+def test_the_lab_is_stopped_before_and_after_molecule_whatever_its_end(monkeypatch: pytest.MonkeyPatch, code: int | None) -> None:
+    called: list[str] = []
+
+    def run(arguments: list[str], **options: t.Any) -> subprocess.CompletedProcess[str]:
+        called.append("down" if arguments[-1] == "down" else "molecule")
+        if code is None and called[-1] == "molecule":
+            raise KeyboardInterrupt
+        return subprocess.CompletedProcess(arguments, code or 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    if code is None:
+        with pytest.raises(KeyboardInterrupt):
+            scenarios.run(["molecule", "test"])
+    else:
+        assert scenarios.run(["molecule", "test"]) == code
+    assert called == ["down", "molecule", "down"]
