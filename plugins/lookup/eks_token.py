@@ -26,6 +26,13 @@ options:
     description: Whether to return kubeconfigs instead of tokens.
     type: bool
     default: false
+  missing:
+    description:
+      - What to do, with O(kubeconfig), about a cluster that does not exist or has no endpoint yet. V(skip) returns nothing for it; every other
+        error fails all the same.
+    type: str
+    choices: [fail, skip]
+    default: fail
 extends_documentation_fragment:
   - amazon.aws.boto3
   - amazon.aws.common.plugins
@@ -80,7 +87,9 @@ class LookupModule(AWSLookupBase):
         """A token or kubeconfig for each term; AnsibleLookupError with what to do."""
         super().run(terms, variables, **kwargs)
         try:
-            return [self._kubeconfig(name) if self.get_option("kubeconfig") else self._token(name) for name in terms]
+            if self.get_option("kubeconfig"):
+                return [made for name in terms if (made := self._kubeconfig(name))]
+            return [self._token(name) for name in terms]
         except GpuopsError as error:
             raise AnsibleLookupError(str(error)) from error
 
@@ -92,8 +101,10 @@ class LookupModule(AWSLookupBase):
         _mark_secret(token)
         return token
 
-    def _kubeconfig(self, name: str) -> dict[str, t.Any]:
+    def _kubeconfig(self, name: str) -> dict[str, t.Any] | None:
         cluster = find_cluster(Aws(self.client), name)
         if cluster is None or not cluster.get("endpoint"):
+            if self.get_option("missing") == "skip":
+                return None
             raise GpuopsError(f"EKS cluster {name} does not exist in {self.region} or has no endpoint yet.")
         return kubeconfig(cluster, self._token(name))

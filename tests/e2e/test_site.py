@@ -71,7 +71,7 @@ def test_verify_is_content(rehearsal: Rehearsal) -> None:
     assert rehearsal.write_count() == before
 
 
-@pytest.mark.parametrize("options", [(), ("--check", "--diff")], ids=["run", "check"])
+@pytest.mark.parametrize("options", [(), ("--check", "--diff", "-vvvvv")], ids=["run", "check"])
 def test_a_second_run_changes_nothing_and_writes_nothing(rehearsal: Rehearsal, options: tuple[str, ...]) -> None:
     before = rehearsal.write_count()
     play = rehearsal.play("site.yml", *options)
@@ -79,6 +79,8 @@ def test_a_second_run_changes_nothing_and_writes_nothing(rehearsal: Rehearsal, o
     assert play.changed == []
     assert rehearsal.write_count() == before
     assert "Plan: 0 to add, 0 to change, 0 to replace, 0 to destroy." in play.last_line("Plan: ")
+    for secret in (rehearsal.about["secret_access_key"], "k8s-aws-v1."):
+        assert secret not in play.output
 
 
 def test_a_node_group_deleted_by_hand_comes_back_and_nothing_else_changes(rehearsal: Rehearsal) -> None:
