@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import logging
 import threading
 
@@ -13,7 +14,7 @@ from lab.kubernetes.client import ApiError
 _log = logging.getLogger(__name__)
 
 
-class Loop(threading.Thread):
+class Loop(threading.Thread, abc.ABC):
     """Calls ``step`` at least every ``every`` seconds, and soon after ``wake`` was set."""
 
     def __init__(self, name: str, every: float, wake: threading.Event | None = None) -> None:
@@ -23,8 +24,9 @@ class Loop(threading.Thread):
         self._stopping = threading.Event()
         self._last_error = ""
 
+    @abc.abstractmethod
     def step(self) -> None:
-        raise NotImplementedError
+        """One look at everything."""
 
     def stop(self) -> None:
         """Ask it to end; returns at once, since a step may be waiting for an API server that is going too."""

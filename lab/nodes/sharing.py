@@ -35,7 +35,7 @@ class ConfigRefused(ValueError):
     """The plugin would end with this message."""
 
 
-class NotImitated(NotImplementedError):
+class NotImitated(Exception):
     """The lab has no sourced rule for this; nothing is advertised."""
 
 

@@ -49,7 +49,7 @@ def test_faults_of_form(params: dict[str, t.Any], paths: list[str]) -> None:
 @pytest.mark.parametrize("value", ["ten", [], {}, None, True, 1.5])
 def test_values_of_a_wrong_type_are_left_to_the_options(value: object) -> None:
     for name in ("version", "role_arn", "subnet_ids", "security_group_ids", "public_access_cidrs", "endpoint_public_access", "tags"):
-        cluster_faults({**GOOD, name: value})
+        assert isinstance(cluster_faults({**GOOD, name: value}), list)
 
 
 def test_networks_that_may_reach_the_public_endpoint_mean_that_there_is_one() -> None:

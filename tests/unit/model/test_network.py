@@ -99,7 +99,7 @@ def test_values_of_a_wrong_type_are_left_to_the_options(value: object) -> None:
     """Each of them may come to this check before Ansible has refused it."""
     names = ("cidr", "zones", "zone_count", "nat", "public_subnets", "private_subnet_prefix", "api_access_cidrs", "tags")
     for name in names:
-        network_faults({"cluster_name": "demo", name: value})
+        assert isinstance(network_faults({"cluster_name": "demo", name: value}), list)
 
 
 def test_all_faults_come_at_once() -> None:
