@@ -107,6 +107,17 @@ def test_every_setting_of_a_role_is_read_in_it(role: str) -> None:
     assert unread == []
 
 
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [("eks_network", "eks_network_api_access_cidrs"), ("eks_network", "eks_network_tags"), ("eks_cluster", "eks_cluster_tags")],
+)
+def test_what_an_inventory_does_not_set_is_not_managed(role: str, name: str) -> None:
+    """The modules remove what a given list or dictionary does not have, so an empty default would take away what others have added."""
+    tasks = (ROOT / "roles" / role / "tasks" / "main.yml").read_text(encoding="utf-8")
+    assert ROLES[role][name]["default"] is None
+    assert f': "{{{{ {name} if {name} is not none else omit }}}}"' in tasks
+
+
 def test_facts_are_set_somewhere_and_are_no_variables() -> None:
     text = "".join(path.read_text(encoding="utf-8") for top in ("roles", "playbooks") for path in (ROOT / top).rglob("*.yml"))
     ansible_facts = {"gpuops_gpu_capacity"}  # of the module gpu_capacity_facts

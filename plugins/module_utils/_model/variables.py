@@ -94,13 +94,13 @@ NETWORK: Options = {
     "eks_network_api_access_cidrs": {
         "type": "list",
         "elements": "str",
-        "default": [],
-        "description": ["Address ranges that may reach the private endpoint of the API server."],
+        "default": None,
+        "description": ["Address ranges that may reach the private endpoint of the API server. Null: not managed; an empty list: none."],
     },
     "eks_network_tags": {
         "type": "dict",
-        "default": {},
-        "description": ["Tags for everything in the network, besides the owner tags."],
+        "default": None,
+        "description": ["Tags for everything in the network, besides the owner tags. Null: not managed; otherwise others are removed."],
     },
     "eks_network_wait_timeout": {
         "type": "int",
@@ -199,8 +199,10 @@ CLUSTER: Options = {
     },
     "eks_cluster_tags": {
         "type": "dict",
-        "default": {},
-        "description": ["Tags for the cluster and its IAM roles, besides the owner tags."],
+        "default": None,
+        "description": [
+            "Tags for the cluster and its IAM roles, besides the owner tags. Null: not managed; otherwise others are removed from the cluster."
+        ],
     },
     "eks_cluster_wait_timeout": {
         "type": "int",
