@@ -10,6 +10,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError
+
 Effect = t.Literal["create", "update", "replace", "delete"]
 
 PLANNED = "planned:"
@@ -102,14 +104,25 @@ def combine(plans: t.Iterable[Plan]) -> Plan:
     return Plan(steps=tuple(steps), waits=tuple(waits), before=before, after=after, warnings=tuple(warnings))
 
 
-def resolve(value: t.Any, bindings: t.Mapping[str, str]) -> t.Any:
-    """The value with every planned id replaced by what earlier steps returned for it; KeyError names one that has none."""
-    if is_planned(value):
-        return bindings[value]
+def bound_ids(steps: t.Iterable[Step]) -> frozenset[str]:
+    """The planned ids that these steps give a value."""
+    return frozenset(name for step in steps for name in step.binds)
+
+
+def resolve(value: t.Any, bindings: t.Mapping[str, str], promised: t.Container[str] = ()) -> t.Any:
+    """The value with every planned id replaced by what earlier steps returned for it.
+
+    GpuopsError names one of ``promised`` (what steps of the plan bind) that has no value yet. Any other text is the user's and stays, also
+    where it looks like a planned id: the value of a tag may.
+    """
+    if isinstance(value, str):
+        if value not in bindings and value in promised:
+            raise GpuopsError(f"No step before this one has returned {value}.")
+        return bindings.get(value, value)
     if isinstance(value, t.Mapping):
-        return {key: resolve(item, bindings) for key, item in value.items()}
+        return {key: resolve(item, bindings, promised) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [resolve(item, bindings) for item in value]
+        return [resolve(item, bindings, promised) for item in value]
     return value
 
 

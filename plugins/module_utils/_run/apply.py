@@ -12,7 +12,7 @@ import functools
 import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, Interrupted
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, resolve
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, bound_ids, resolve
 from ansible_collections.gpuops.eks.plugins.module_utils._run.patience import patiently
 
 with contextlib.suppress(ImportError):  # run_module says that botocore, which brings jmespath, is missing
@@ -31,27 +31,28 @@ def apply(
     the cause, the steps that were made and those that were not.
     """
     bound = dict(bindings or {})
+    promised = bound_ids(plan.steps)
     made = 0
     try:
         for step in plan.steps:
             for needed in step.needs:
-                (need or await_)(_resolved(needed, bound))
-            request = resolve(step.request, bound)
+                (need or await_)(_resolved(needed, bound, promised))
+            request = resolve(step.request, bound, promised)
             reply = patiently(functools.partial(perform, step.action, request), step)
             made += 1
             bound.update(_bound(step, reply))
             if step.wait is not None:
-                await_(_resolved(step.wait, bound))
+                await_(_resolved(step.wait, bound, promised))
         for wait in plan.waits:
-            await_(_resolved(wait, bound))
+            await_(_resolved(wait, bound, promised))
     except GpuopsError as error:
         steps = plan.to_list()
         raise Interrupted(error, steps[:made], steps[made:]) from error
     return bound
 
 
-def _resolved(wait: Wait, bound: t.Mapping[str, str]) -> Wait:
-    return Wait(waiter=wait.waiter, arguments=resolve(wait.arguments, bound))
+def _resolved(wait: Wait, bound: t.Mapping[str, str], promised: t.Container[str]) -> Wait:
+    return Wait(waiter=wait.waiter, arguments=resolve(wait.arguments, bound, promised))
 
 
 def _bound(step: Step, reply: t.Mapping[str, t.Any]) -> dict[str, str]:

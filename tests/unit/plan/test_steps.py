@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import (
     Effect,
     Plan,
     Step,
+    bound_ids,
     combine,
     counts,
     is_planned,
@@ -35,12 +37,18 @@ def test_resolve_replaces_planned_ids_at_every_depth() -> None:
 
 
 def test_resolve_refuses_an_id_that_no_step_has_returned() -> None:
-    with pytest.raises(KeyError, match="planned:vpc/demo"):
-        resolve({"VpcId": "planned:vpc/demo"}, {})
+    with pytest.raises(GpuopsError, match="No step before this one has returned planned:vpc/demo"):
+        resolve({"VpcId": "planned:vpc/demo"}, {}, bound_ids([_step("planned:vpc/demo", "create", {"planned:vpc/demo": "Vpc.VpcId"})]))
 
 
-def _step(target: str, effect: Effect) -> Step:
-    return Step(action="ec2:Any", target=target, effect=effect)
+def test_resolve_leaves_the_users_own_text_also_where_it_looks_like_an_id() -> None:
+    request = {"Tags": [{"Key": "state", "Value": "planned:2027"}], "VpcId": "planned:vpc/demo"}
+    found = resolve(request, {"planned:vpc/demo": "vpc-1"}, {"planned:vpc/demo"})
+    assert found == {"Tags": [{"Key": "state", "Value": "planned:2027"}], "VpcId": "vpc-1"}
+
+
+def _step(target: str, effect: Effect, binds: dict[str, str] | None = None) -> Step:
+    return Step(action="ec2:Any", target=target, effect=effect, binds=binds or {})
 
 
 @pytest.mark.parametrize(

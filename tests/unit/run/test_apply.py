@@ -28,6 +28,21 @@ def test_ids_of_earlier_steps_reach_later_ones() -> None:
     assert made == [("ec2:CreateVpc", {}), ("ec2:CreateSubnet", {"VpcId": "vpc-1"})]
 
 
+def test_a_tag_that_looks_like_an_id_is_sent_as_it_is_and_an_id_out_of_order_is_an_error() -> None:
+    made: list[dict[str, t.Any]] = []
+
+    def perform(action: str, request: dict[str, t.Any]) -> dict[str, t.Any]:
+        made.append(request)
+        return {"Vpc": {"VpcId": "vpc-1"}}
+
+    tag = Step(action="ec2:CreateTags", target="vpc-2", effect="update", request={"Tags": [{"Key": "a", "Value": "planned:later"}]})
+    apply(Plan(steps=(tag,)), perform, lambda wait: None)
+    assert made == [{"Tags": [{"Key": "a", "Value": "planned:later"}]}]
+    with pytest.raises(Interrupted, match="No step before this one has returned planned:vpc/x") as caught:
+        apply(Plan(steps=(SUBNET, VPC)), perform, lambda wait: None)
+    assert caught.value.result()["steps_done"] == 0
+
+
 def test_waits_get_bound_ids() -> None:
     waited: list[Wait] = []
     step = Step(
