@@ -103,6 +103,8 @@ options:
   purge_configurations:
     description:
       - Whether to remove configurations of this module that O(configurations) does not list.
+      - One that selects nodes which no listed configuration selects stays, with a warning that names the nodes, so that no GPU vanishes
+        under running pods. A later run removes it when no such node is left.
     type: bool
     default: false
   image:

@@ -10,6 +10,7 @@ import typing as t
 
 import pytest
 import urllib3
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Json
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin, Image
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
@@ -194,6 +195,17 @@ def test_purge_waits_until_the_old_daemon_set_is_gone(kube: KubeWire) -> None:
     result = kube.run(main, params(shared(10, "new"), purge_configurations=True))
     assert [step["effect"] for step in result["plan"]] == ["delete", "delete", "create", "create"]
     assert result["plan"][0]["reason"] == "configuration is no longer listed"
+
+
+def test_purge_keeps_what_running_nodes_still_need_and_names_them(kube: KubeWire, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _self, message: warnings.append(message))
+    before, after = wanted(DEFAULT, sliced(10)), wanted(DEFAULT)
+    dry_runs(observe(kube, before, nodes=[node("n1", "shared", 10)]), after)
+    result = kube.run(main, params({"name": "default"}, purge_configurations=True, wait=False))
+    assert (result["changed"], result["plan"], kube.writes()) == (False, [], [])
+    (warning,) = warnings
+    assert "DaemonSet nvidia-device-plugin-shared is no longer listed and stays: it alone serves n1" in warning
 
 
 def test_without_purge_other_configurations_stay(kube: KubeWire) -> None:

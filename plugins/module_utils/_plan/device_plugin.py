@@ -70,8 +70,12 @@ def wanted_objects(wanted: DevicePlugin, namespace: Object | None) -> list[Objec
 
 
 def plan_present(wanted: DevicePlugin, observed: Observed) -> Plan:
-    """What is no longer wanted goes first: two plugins on one node take the kubelet's socket from each other."""
-    removed = _unlisted(wanted, observed) if wanted.purge else []
+    """What is no longer wanted goes first: two plugins on one node take the kubelet's socket from each other.
+
+    What no wanted configuration takes over from stays, with a warning: GPUs do not vanish from a node under its pods.
+    """
+    needed = _still_needed(wanted, observed) if wanted.purge else {}
+    removed = [obj for obj in _unlisted(wanted, observed) if name_of(obj) not in needed] if wanted.purge else []
     reason = "configuration is no longer listed"
     purge = combine(delete_plan(obj, reason=reason) for obj in removed)
     needs = tuple(gone(obj) for obj in removed if obj["kind"] == DAEMON_SET.kind)
@@ -80,7 +84,8 @@ def plan_present(wanted: DevicePlugin, observed: Observed) -> Plan:
         for manifest in wanted_objects(wanted, observed.namespace)
     )
     steps = tuple(dataclasses.replace(step, needs=needs) if step.request["kind"] == DAEMON_SET.kind else step for step in applied.steps)
-    return combine([purge, dataclasses.replace(applied, steps=steps)])
+    kept = Plan(warnings=tuple(_kept(name, nodes) for name, nodes in needed.items()))
+    return combine([purge, dataclasses.replace(applied, steps=steps), kept])
 
 
 def plan_absent(observed: Observed) -> Plan:
@@ -144,26 +149,50 @@ def _foreign_plugins(observed: Observed) -> list[str]:
 
 
 def _shared_nodes(wanted: DevicePlugin, observed: Observed) -> list[str]:
-    """Nodes that two configurations select, leftovers that are not purged included."""
+    """Nodes that two configurations select, leftovers that stay included."""
     selections: list[tuple[str, t.Sequence[Term]]] = [(c.name, c.terms) for c in wanted.configurations]
-    if not wanted.purge:
-        leftovers = [obj for obj in _unlisted(wanted, observed) if obj["kind"] == DAEMON_SET.kind]
-        selections += [(_configuration_of(obj), required_terms(obj["spec"]["template"]["spec"])) for obj in leftovers]
+    needed = _still_needed(wanted, observed)
+    stay = [obj for obj in _leftovers(wanted, observed) if not wanted.purge or name_of(obj) in needed]
+    selections += [(_configuration_of(obj), _terms(obj)) for obj in stay]
     found: dict[tuple[str, ...], list[str]] = {}
     for node in observed.nodes:
         names = tuple(name for name, terms in selections if selects(terms, node.labels))
         if len(names) > 1:
             found.setdefault(names, []).append(node.name)
     listed = {configuration.name for configuration in wanted.configurations}
-    return [_shared(names, nodes, listed) for names, nodes in found.items()]
+    return [_shared(names, nodes, purgeable=not (wanted.purge or listed >= set(names))) for names, nodes in found.items()]
 
 
-def _shared(names: tuple[str, ...], nodes: list[str], listed: set[str]) -> str:
-    shown = ", ".join(sorted(nodes)[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
-    remedy = (
-        "change their node_selector or the nodes' labels" if listed >= set(names) else "set purge_configurations: true, or list them all"
+def _shared(names: tuple[str, ...], nodes: list[str], *, purgeable: bool) -> str:
+    remedy = "set purge_configurations: true, or list them all" if purgeable else "change their node_selector or the nodes' labels"
+    return f"Configurations {' and '.join(names)} select the same node ({_some(nodes)}): {remedy}; a node runs one device plugin."
+
+
+def _still_needed(wanted: DevicePlugin, observed: Observed) -> dict[str, list[str]]:
+    """DaemonSets that are not wanted -> the nodes that would be left without a device plugin: no wanted configuration selects them."""
+    lost = [node for node in observed.nodes if not any(selects(c.terms, node.labels) for c in wanted.configurations)]
+    found = {name_of(obj): [node.name for node in lost if selects(_terms(obj), node.labels)] for obj in _leftovers(wanted, observed)}
+    return {name: nodes for name, nodes in found.items() if nodes}
+
+
+def _kept(name: str, nodes: list[str]) -> str:
+    return (
+        f"DaemonSet {name} is no longer listed and stays: it alone serves {_some(nodes)}, whose pods would lose their GPUs. "
+        "List its configuration again, label these nodes for another one, or remove them; a later run then purges it."
     )
-    return f"Configurations {' and '.join(names)} select the same node ({shown}): {remedy}; a node runs one device plugin."
+
+
+def _some(nodes: list[str]) -> str:
+    return ", ".join(sorted(nodes)[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
+
+
+def _terms(daemon_set: Object) -> list[Term]:
+    return required_terms(daemon_set["spec"]["template"]["spec"])
+
+
+def _leftovers(wanted: DevicePlugin, observed: Observed) -> list[Object]:
+    """Our DaemonSets of configurations that are not wanted."""
+    return [obj for obj in _unlisted(wanted, observed) if obj["kind"] == DAEMON_SET.kind]
 
 
 def _unlisted(wanted: DevicePlugin, observed: Observed) -> list[Object]:

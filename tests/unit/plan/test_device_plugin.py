@@ -73,6 +73,42 @@ def test_a_leftover_that_selects_the_same_node_is_named_until_it_is_purged() -> 
     assert conflicts(plugin(wanted, purge=True), observed) == []
 
 
+NAMED = Configuration(name="named")
+CONFIG, PRESENT = "nvidia.com/device-plugin.config", {"nvidia.com/gpu.present": "true"}
+
+
+@pytest.mark.parametrize(
+    ("leftover", "wanted", "labels", "stays"),
+    [
+        (NAMED, (DEFAULT,), {CONFIG: "named", **PRESENT}, True),
+        (NAMED, (), {CONFIG: "named", **PRESENT}, True),
+        (NAMED, (DEFAULT,), {CONFIG: "default", **PRESENT}, False),
+        (NAMED, (Configuration(name="other"),), {CONFIG: "other"}, False),
+        (DEFAULT, (NAMED,), PRESENT, True),
+        (DEFAULT, (NAMED,), {CONFIG: "named", **PRESENT}, False),
+        (POOL, (Configuration(name="new", node_selector={"pool": "a"}),), {"pool": "a"}, False),
+    ],
+)
+def test_a_purge_leaves_no_node_without_a_device_plugin(
+    leftover: Configuration, wanted: tuple[Configuration, ...], labels: dict[str, str], stays: bool
+) -> None:
+    live = (manifests.daemon_set(plugin(leftover), leftover), manifests.config_map(plugin(leftover), leftover))
+    observed = Observed(daemon_sets=live[:1], config_maps=live[1:], nodes=(Node(name="n1", labels=labels),))
+    plan = plan_present(plugin(*wanted, purge=True), observed)
+    assert [step.effect for step in plan.steps].count("delete") == (0 if stays else 2)
+    assert conflicts(plugin(*wanted, purge=True), observed) == []
+    assert [f"DaemonSet nvidia-device-plugin-{leftover.name} is no longer listed and stays" in w for w in plan.warnings] == [True] * stays
+    assert all("n1" in warning for warning in plan.warnings)
+
+
+def test_what_stays_must_not_select_a_node_of_a_wanted_configuration() -> None:
+    leftover = manifests.daemon_set(plugin(POOL), POOL)
+    nodes = (Node(name="n1", labels={"pool": "a"}), Node(name="n2", labels={"pool": "a", "zone": "z"}))
+    wanted = plugin(Configuration(name="new", node_selector={"zone": "z"}), purge=True)
+    (reason,) = conflicts(wanted, Observed(daemon_sets=(leftover,), nodes=nodes))
+    assert "Configurations new and pool select the same node (n2): change their node_selector or the nodes' labels" in reason
+
+
 def test_ours_in_another_namespace_is_refused() -> None:
     other = manifests.daemon_set(plugin(DEFAULT, namespace="elsewhere"), DEFAULT)
     (reason,) = conflicts(plugin(DEFAULT), Observed(daemon_sets=(other,)))
