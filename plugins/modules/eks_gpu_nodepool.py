@@ -26,6 +26,8 @@ description:
     deleted and made again.
   - Nodes of pools with O(accelerator=nvidia) have the labels C(nvidia.com/gpu.present=true) and C(nvidia.com/device-plugin.config), which
     chooses the configuration that M(gpuops.eks.nvidia_device_plugin) runs for O(sharing). All nodes have C(gpuops.eks/nodepool).
+    These labels are always managed; without O(sharing) the configuration is C(default). Bottlerocket has a device plugin of its own, so
+    that its nodes do not have C(nvidia.com/device-plugin.config).
   - Node groups that a pool no longer wants, because a zone was taken out for example, are named in a warning and stay.
 extends_documentation_fragment:
   - amazon.aws.common.modules

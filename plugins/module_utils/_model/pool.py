@@ -280,19 +280,16 @@ class Pool:
         return self.sharing or Sharing()
 
     @property
-    def created_labels(self) -> dict[str, str]:
-        """The labels of a new group: the user's and those that other tools of the collection choose nodes by."""
+    def wanted_labels(self) -> dict[str, str]:
+        """The labels of a group: the user's and those that other tools of the collection choose nodes by.
+
+        Bottlerocket brings its own device plugin, so that its nodes choose none of our configurations.
+        """
         labels = {**(self.labels or {}), NODEPOOL_LABEL: self.name}
         if self.nvidia:
-            labels |= {GPU_PRESENT_LABEL: "true", DEVICE_PLUGIN_CONFIG_LABEL: self.created_sharing.configuration}
-        return labels
-
-    @property
-    def managed_labels(self) -> dict[str, str]:
-        """The labels of a group that exists: without what the user did not set."""
-        labels = self.created_labels
-        if self.sharing is None:
-            labels.pop(DEVICE_PLUGIN_CONFIG_LABEL, None)
+            labels[GPU_PRESENT_LABEL] = "true"
+        if self.nvidia and self.effective_ami_family != "bottlerocket":
+            labels[DEVICE_PLUGIN_CONFIG_LABEL] = self.created_sharing.configuration
         return labels
 
 

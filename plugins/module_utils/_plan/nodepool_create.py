@@ -110,7 +110,7 @@ def _new_group(group: WantedGroup, settings: Settings, role: str, reference: Ref
         min=group.min,
         max=group.max,
         desired=group.desired,
-        labels=pool.created_labels,
+        labels=pool.wanted_labels,
         taints=pool.created_taints,
         max_unavailable=pool.update.max_unavailable or 1,
         update_strategy=pool.update.strategy or "default",

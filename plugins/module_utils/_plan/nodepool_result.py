@@ -23,7 +23,7 @@ def pool_result(pool: Pool, groups: t.Sequence[WantedGroup], nodegroups: t.Mappi
         "provisioner": pool.provisioner,
         "accelerator": pool.accelerator,
         "groups": [_group_result(group, nodegroups.get(group.name)) for group in groups],
-        "labels": dict(first.labels) if first else pool.created_labels,
+        "labels": dict(first.labels) if first else pool.wanted_labels,
         "taints": [taint.to_result() for taint in (first.taints if first else pool.created_taints)],
         "sharing": {
             "strategy": sharing.strategy,

@@ -32,6 +32,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step, Wait, is_planned, planned
 
 _OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL)
+_BOTTLEROCKET = "BOTTLEROCKET"  # how its AMI types begin
 _BUSY = ("CREATING", "UPDATING")
 # Tags by which an autoscaler knows a group's nodes and settings; who runs the autoscaler sets them.
 _AUTOSCALER_PREFIXES = ("k8s.io/", "kubernetes.io/")
@@ -129,9 +130,13 @@ def _scaling(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
 
 
 def _labels(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
-    wanted = group.pool.managed_labels
+    """The user's labels where they are set; ours follow from the pool, and from the AMI that the group has, and are always managed."""
+    wanted = group.pool.wanted_labels
+    if there.ami_type.startswith(_BOTTLEROCKET):
+        wanted.pop(DEVICE_PLUGIN_CONFIG_LABEL, None)
     to_set = {key: value for key, value in wanted.items() if there.labels.get(key) != value}
-    surplus = [] if group.pool.labels is None else sorted(key for key in there.labels if key not in wanted and key not in _OWN_LABELS)
+    managed = there.labels if group.pool.labels is not None else _OWN_LABELS
+    surplus = sorted(key for key in managed if key in there.labels and key not in wanted)
     if not to_set and not surplus:
         return None
     parts = {"addOrUpdateLabels": to_set, "removeLabels": surplus}

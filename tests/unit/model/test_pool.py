@@ -300,17 +300,18 @@ def test_bottlerocket_keeps_data_on_its_second_volume() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "created", "managed"),
+    ("params", "label"),
     [
-        ({}, "default", False),
-        ({"sharing": {"strategy": "none"}}, "default", True),
-        ({"sharing": {"strategy": "time_slicing", "replicas": 10}}, "time-slicing-10", True),
+        ({}, "default"),
+        ({"sharing": {"strategy": "none"}}, "default"),
+        ({"sharing": {"strategy": "time_slicing", "replicas": 10}}, "time-slicing-10"),
+        ({"ami": {"family": "al2023"}}, "default"),
+        ({"ami": {"family": "bottlerocket"}}, None),
+        ({"accelerator": "none"}, None),
     ],
 )
-def test_the_label_that_chooses_the_device_plugins_configuration(params: dict[str, t.Any], created: str, managed: bool) -> None:
-    pool = Pool.from_params({"name": "a", **params})
-    assert pool.created_labels["nvidia.com/device-plugin.config"] == created
-    assert ("nvidia.com/device-plugin.config" in pool.managed_labels) is managed
+def test_the_label_that_chooses_the_device_plugins_configuration(params: dict[str, t.Any], label: str | None) -> None:
+    assert Pool.from_params({"name": "a", **params}).wanted_labels.get("nvidia.com/device-plugin.config") == label
 
 
 def test_labels_and_tags_are_text() -> None:

@@ -377,7 +377,12 @@ def test_what_was_not_set_is_left_as_it_is() -> None:
         min=2,
         max=50,
         desired=7,
-        labels={"gpuops.eks/nodepool": "inference", "nvidia.com/gpu.present": "true", "nvidia.com/device-plugin.config": "x", "by": "hand"},
+        labels={
+            "gpuops.eks/nodepool": "inference",
+            "nvidia.com/gpu.present": "true",
+            "nvidia.com/device-plugin.config": "default",
+            "by": "hand",
+        },
         taints=(),
         max_unavailable=5,
         update_strategy="minimal",
@@ -400,12 +405,38 @@ CHANGES: list[tuple[dict[str, t.Any], dict[str, t.Any], dict[str, t.Any], list[s
         ["labels.nvidia.com/device-plugin.config"],
     ),
     (
+        {},
+        {
+            "labels": {
+                "gpuops.eks/nodepool": "inference",
+                "nvidia.com/gpu.present": "true",
+                "nvidia.com/device-plugin.config": "time-slicing-10",
+                "by": "hand",
+            }
+        },
+        {"labels": {"addOrUpdateLabels": {"nvidia.com/device-plugin.config": "default"}}},
+        ["labels.nvidia.com/device-plugin.config"],
+    ),
+    (
+        {},
+        {
+            "ami_type": "BOTTLEROCKET_x86_64_NVIDIA",
+            "labels": {
+                "gpuops.eks/nodepool": "inference",
+                "nvidia.com/gpu.present": "true",
+                "nvidia.com/device-plugin.config": "default",
+            },
+        },
+        {"labels": {"removeLabels": ["nvidia.com/device-plugin.config"]}},
+        ["labels.nvidia.com/device-plugin.config"],
+    ),
+    (
         {"labels": {"team": "ml"}},
         {
             "labels": {
                 "gpuops.eks/nodepool": "inference",
                 "nvidia.com/gpu.present": "true",
-                "nvidia.com/device-plugin.config": "d",
+                "nvidia.com/device-plugin.config": "default",
                 "o": "1",
             }
         },
