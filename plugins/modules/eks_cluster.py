@@ -54,6 +54,8 @@ options:
   subnet_ids:
     description:
       - Subnets of the control plane, in at least two availability zones of one VPC. Needed to create a cluster.
+      - A cluster keeps the zones of its creation. Later, subnets in other zones are not given to it, and its subnet in a zone in which none is
+        named here stays; the module warns of each. Nodes can be in any zone of the VPC.
     type: list
     elements: str
   security_group_ids:

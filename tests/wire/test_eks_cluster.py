@@ -11,6 +11,7 @@ import socket
 import typing as t
 
 import pytest
+from ansible.module_utils import basic
 from ansible_collections.gpuops.eks.plugins.module_utils._run import patience
 from ansible_collections.gpuops.eks.plugins.modules.eks_cluster import main
 
@@ -229,7 +230,7 @@ def test_authentication_mode_goes_step_by_step(wire: Wire) -> None:
 def test_all_updates_in_order_one_at_a_time_even_without_wait(wire: Wire) -> None:
     asked = [*SUBNETS, "subnet-0000000000000000c"]
     describe(wire)
-    subnets(wire, {**SUBNETS, asked[2]: "us-west-2c"}, asked=asked)
+    subnets(wire, {**SUBNETS, asked[2]: "us-west-2b"}, asked=asked)
     groups(wire)
     versions(wire)
     wire.expect("eks:TagResource", {"resourceArn": ARN, "tags": {"a": "b"}})
@@ -242,6 +243,63 @@ def test_all_updates_in_order_one_at_a_time_even_without_wait(wire: Wire) -> Non
     result = wire.run(main, {**PARAMS, **options})
     assert result["plan"][-1]["reason"] == "from 1.34"
     assert result["cluster"]["status"] == "UPDATING"
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda module, message, **kwargs: said.append(message))
+    return said
+
+
+def test_a_subnet_in_a_new_zone_is_for_nodes_only(wire: Wire, warned: list[str]) -> None:
+    asked = [*SUBNETS, "subnet-0000000000000000c"]
+    describe(wire)
+    subnets(wire, {**SUBNETS, asked[2]: "us-west-2c"}, asked=asked)
+    groups(wire)
+    result = wire.run(main, {**PARAMS, "subnet_ids": asked})
+    assert not result["changed"]
+    assert warned == [
+        "subnet-0000000000000000c is for nodes only and not given to the cluster: EKS takes subnets of its own zones (us-west-2a, us-west-2b)."
+    ]
+
+
+def test_a_planned_subnet_in_a_new_zone_is_for_nodes_only_too(wire: Wire, warned: list[str]) -> None:
+    describe(wire)
+    subnets(wire)
+    groups(wire)
+    asked = [*SUBNETS, "planned:subnet/demo-private-us-west-2c"]
+    assert not wire.run(main, {**PARAMS, "subnet_ids": asked}, check_mode=True)["changed"]
+    assert len(warned) == 1
+
+
+def test_the_subnet_of_a_zone_in_which_none_is_given_stays(wire: Wire, warned: list[str]) -> None:
+    third, new = "subnet-0000000000000000c", "subnet-0000000000000000d"
+    vpc = {**cluster()["resourcesVpcConfig"], "subnetIds": [*SUBNETS, third]}
+    asked = ["subnet-0000000000000000a", new]
+    describe(wire, resourcesVpcConfig=vpc)
+    subnets(
+        wire,
+        {**SUBNETS, third: "us-west-2c", new: "us-west-2b"},
+        asked=["subnet-0000000000000000a", new, "subnet-0000000000000000b", third],
+    )
+    groups(wire)
+    update(wire, 0, {"resourcesVpcConfig": {"subnetIds": ["subnet-0000000000000000a", third, new], "securityGroupIds": [GROUP]}})
+    describe(wire, resourcesVpcConfig={**vpc, "subnetIds": ["subnet-0000000000000000a", third, new]})
+    result = wire.run(main, {**PARAMS, "subnet_ids": asked})
+    assert [step["fields"] for step in result["plan"]] == [["subnet_ids"]]
+    assert warned == [f"{third} stays with the cluster: EKS needs one in each of its zones, and none is given in us-west-2c."]
+
+
+def test_where_a_subnet_of_the_cluster_is_gone_eks_judges_the_zones(wire: Wire, warned: list[str]) -> None:
+    new = "subnet-0000000000000000c"
+    asked = ["subnet-0000000000000000a", new]
+    describe(wire)
+    subnets(wire, {"subnet-0000000000000000a": "us-west-2a", new: "us-west-2c"}, asked=[*asked, "subnet-0000000000000000b"])
+    groups(wire)
+    result = wire.run(main, {**PARAMS, "subnet_ids": asked}, check_mode=True)
+    assert result["cluster"]["resources_vpc_config"]["subnet_ids"] == asked
+    assert warned == []
 
 
 def test_check_mode_shows_the_cluster_as_it_will_be(wire: Wire) -> None:

@@ -23,7 +23,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import (
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import changed_fields, tag_changes
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, planned
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, is_planned, planned
 
 Request = dict[str, t.Any]
 Changes = t.Mapping[str, tuple[t.Any, t.Any]]
@@ -116,6 +116,35 @@ def refusals(wanted: Wanted, observed: Cluster) -> list[Fault]:
     if not private and not public:
         faults.append(no_endpoint())
     return faults
+
+
+def in_own_zones(wanted: Wanted, observed: Cluster, zones: t.Mapping[str, str]) -> tuple[Wanted, tuple[str, ...]]:
+    """What is wanted with its subnets in exactly the zones that the cluster has, and a warning for each subnet for which that is not so.
+
+    EKS refuses other zones than those of the creation (Amazon EKS user guide, VPC and subnet requirements: subnets given later have to be in
+    the same set of zones), while nodes may be in any. ``zones`` are those of subnets that exist; where one of the cluster's is not among them
+    its zones are not known, and EKS has to judge. A planned subnet's zone is the end of its name.
+    """
+    own = {zones.get(subnet) for subnet in observed.subnet_ids}
+    if wanted.subnet_ids is None or None in own:
+        return wanted, ()
+    places = {subnet: _zone_of(subnet, zones, own) for subnet in wanted.subnet_ids}
+    kept = [subnet for subnet in observed.subnet_ids if zones[subnet] not in places.values()]
+    ignored = [subnet for subnet, zone in places.items() if zone not in own]
+    known = ", ".join(sorted(zone for zone in own if zone))
+    warnings = [
+        f"{subnet} is for nodes only and not given to the cluster: EKS takes subnets of its own zones ({known})." for subnet in ignored
+    ]
+    warnings += [
+        f"{subnet} stays with the cluster: EKS needs one in each of its zones, and none is given in {zones[subnet]}." for subnet in kept
+    ]
+    return replace(wanted, subnet_ids=(*(subnet for subnet in places if subnet not in ignored), *kept)), tuple(warnings)
+
+
+def _zone_of(subnet: str, zones: t.Mapping[str, str], own: t.Iterable[str | None]) -> str | None:
+    if is_planned(subnet):
+        return next((zone for zone in own if zone and subnet.endswith(f"-{zone}")), None)
+    return zones.get(subnet)
 
 
 def _bootstrap_refusal(wanted: Wanted, observed: Cluster) -> list[Fault]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import typing as t
+from dataclasses import replace
 
 from ansible.module_utils.common.dict_transformations import camel_dict_to_snake_dict
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws
@@ -51,7 +52,7 @@ def _create(run: Run, wanted: Wanted) -> Outcome:
     owner = run.owner(wanted.name)
     faults = planning.creation_faults(wanted)
     faults += _role_faults(run.aws, wanted, owner)
-    faults += _network_faults(run.aws, wanted, None)
+    faults += _network(run.aws, wanted, None)[1]
     faults += planning.version_faults(wanted, None, _versions(run.aws)) if wanted.version else []
     faults += [] if run.check_mode else _planned_faults(wanted)
     if faults:
@@ -74,14 +75,18 @@ def _create(run: Run, wanted: Wanted) -> Outcome:
 def _update(run: Run, wanted: Wanted, observed: Cluster, owner: Owner) -> Outcome:
     faults = planning.refusals(wanted, observed)
     changes = changed_fields(wanted.fields(), observed.fields())
+    warnings: tuple[str, ...] = ()
     if "subnet_ids" in changes or "security_group_ids" in changes:
-        faults += _network_faults(run.aws, wanted, observed)
+        zones, network_faults = _network(run.aws, wanted, observed)
+        faults += network_faults
+        wanted, warnings = planning.in_own_zones(wanted, observed, zones)
+        changes = changed_fields(wanted.fields(), observed.fields())
     if "version" in changes:
         faults += planning.version_faults(wanted, observed, _versions(run.aws))
     faults += [] if run.check_mode else _planned_faults(wanted)
     if faults:
         raise InvalidInput(faults)
-    plan = planning.plan_update(wanted, observed, owner)
+    plan = replace(planning.plan_update(wanted, observed, owner), warnings=warnings)
     if plan.steps and not (wanted.adopt or owner.owns(observed.tags)):
         hint = "Set adopt: true to change the fields that you set; nothing else of it is touched and it is never deleted."
         raise GpuopsError(f"Cluster {observed.name} exists and was not made by this collection (no tag {OWNER_TAG}).", hint=hint)
@@ -153,9 +158,12 @@ def _role_faults(aws: Aws, wanted: Wanted, owner: Owner) -> list[Fault]:
     return []
 
 
-def _network_faults(aws: Aws, wanted: Wanted, observed: Cluster | None) -> list[Fault]:
-    """Whether subnets and security groups exist, lie in one VPC (that of the cluster), and the subnets in two zones. Planned ids are not read."""
-    found, faults = _read(aws, "ec2:DescribeSubnets", "Subnets", "SubnetId", "subnet-id", wanted.subnet_ids, "subnet_ids")
+def _network(aws: Aws, wanted: Wanted, observed: Cluster | None) -> tuple[dict[str, str], list[Fault]]:
+    """The zone of each subnet, those that the cluster has included, and whether subnets and security groups exist, lie in one VPC (that of
+    the cluster), and the subnets in two zones. Planned ids are not read."""
+    there = observed.subnet_ids if observed and wanted.subnet_ids else ()
+    read, faults = _read(aws, "ec2:DescribeSubnets", "Subnets", "SubnetId", "subnet-id", wanted.subnet_ids, "subnet_ids", besides=there)
+    found = {name: api for name, api in read.items() if name in (wanted.subnet_ids or ())}
     groups, missing = _read(
         aws, "ec2:DescribeSecurityGroups", "SecurityGroups", "GroupId", "group-id", wanted.security_group_ids, "security_group_ids"
     )
@@ -170,14 +178,22 @@ def _network_faults(aws: Aws, wanted: Wanted, observed: Cluster | None) -> list[
     if wanted.subnet_ids and len(found) == len(wanted.subnet_ids) and len(zones) < 2:
         allowed = f"subnets in at least two zones; these are all in {', '.join(zones)}"
         faults.append(Fault(path="subnet_ids", value=list(wanted.subnet_ids), allowed=allowed, source="EKS API, VpcConfigRequest"))
-    return faults
+    return {name: api["AvailabilityZone"] for name, api in read.items()}, faults
 
 
 def _read(
-    aws: Aws, action: str, key: str, id_key: str, filter_name: str, ids: tuple[str, ...] | None, path: str
+    aws: Aws,
+    action: str,
+    key: str,
+    id_key: str,
+    filter_name: str,
+    ids: tuple[str, ...] | None,
+    path: str,
+    *,
+    besides: tuple[str, ...] = (),
 ) -> tuple[dict[str, dict[str, t.Any]], list[Fault]]:
-    """What exists of ``ids``, by id, and a fault for each that does not."""
-    real = [name for name in ids or () if not is_planned(name)]
+    """What exists of ``ids`` and of ``besides``, by id, and a fault for each of ``ids`` that does not."""
+    real = [name for name in dict.fromkeys((*(ids or ()), *besides)) if not is_planned(name)]
     if not real:
         return {}, []
     found = {api[id_key]: api for api in aws.pages(action, key, {"Filters": [{"Name": filter_name, "Values": real}]})}
