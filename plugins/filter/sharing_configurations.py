@@ -12,6 +12,7 @@ version_added: 0.1.0
 short_description: The device plugin configurations that pools need
 description:
   - Pools with the same C(sharing) have one configuration, which their nodes name in the label C(nvidia.com/device-plugin.config).
+  - Pools with C(ami.family=bottlerocket) need none, because Bottlerocket contains a device plugin.
 options:
   _input:
     description: The pools, as in O(gpuops.eks.eks_gpu_nodepool#module:pools). Pools without GPUs need none.
@@ -44,8 +45,13 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import S
 
 def configurations(pools: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
     """Return one configuration for each way of sharing, in the order of the pools."""
-    sharings = (Sharing.from_params(pool.get("sharing")) for pool in pools if (pool.get("accelerator") or "nvidia") == "nvidia")
+    sharings = (Sharing.from_params(pool.get("sharing")) for pool in pools if _runs_plugin(pool))
     return [{"name": sharing.configuration, "sharing": _options(sharing)} for sharing in dict.fromkeys(sharings)]
+
+
+def _runs_plugin(pool: t.Mapping[str, t.Any]) -> bool:
+    """Bottlerocket contains its own."""
+    return (pool.get("accelerator") or "nvidia") == "nvidia" and (pool.get("ami") or {}).get("family") != "bottlerocket"
 
 
 def _options(sharing: Sharing) -> dict[str, t.Any]:

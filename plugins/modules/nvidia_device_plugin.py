@@ -18,6 +18,9 @@ description:
   - The module never labels nodes. Node pools of this collection carry the label C(nvidia.com/device-plugin.config) from their first
     moment; for other nodes, set it yourself or use O(configurations[].node_selector).
   - It refuses to work beside a device plugin that somebody else installed, and names it.
+  - Bottlerocket's NVIDIA variants contain a device plugin. A configuration that selects Bottlerocket nodes is refused with their names;
+    choose another O(configurations[].node_selector), or give such nodes a label C(nvidia.com/device-plugin.config) that names no
+    configuration, such as C(bottlerocket).
   - In check mode the plan has the writes that a run would make. Where the cluster does not exist yet, these are creates.
 extends_documentation_fragment:
   - amazon.aws.common.modules
@@ -54,7 +57,8 @@ options:
       name:
         description:
           - Name of the configuration. Nodes with the label C(nvidia.com/device-plugin.config) of this value run it.
-          - V(default) also runs on nodes without that label that have C(nvidia.com/gpu.present=true).
+          - V(default) also runs on nodes without that label that have C(nvidia.com/gpu.present=true), but not on those with the label
+            C(gpuops.eks/nodepool), which are Bottlerocket nodes of this collection's pools.
         type: str
         required: true
       node_selector:

@@ -288,6 +288,15 @@ def test_a_foreign_plugin_is_refused_by_name(kube: KubeWire) -> None:
     assert kube.writes() == []
 
 
+def test_bottlerocket_nodes_that_a_configuration_selects_are_refused_by_name(kube: KubeWire) -> None:
+    bottlerocket = node("b1", "default", 1)
+    bottlerocket["status"]["nodeInfo"] = {"osImage": "Bottlerocket OS 1.57.0 (aws-k8s-1.33-nvidia)"}
+    observe(kube, None, nodes=[bottlerocket])
+    result = kube.run(main, params({"name": "default"}))
+    assert "Configuration default selects Bottlerocket nodes (b1), which contain a device plugin" in result["msg"]
+    assert kube.writes() == []
+
+
 def test_an_object_of_that_name_without_our_mark_is_refused(kube: KubeWire) -> None:
     plugin = wanted(DEFAULT)
     stranger = live(manifests.config_map(plugin, DEFAULT))

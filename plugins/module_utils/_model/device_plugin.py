@@ -15,7 +15,12 @@ from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin_flags import Flags, clean_flags, flags_faults
-from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import DEVICE_PLUGIN_CONFIG_LABEL, GPU_PRESENT_LABEL, GPU_RESOURCE
+from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
+    DEVICE_PLUGIN_CONFIG_LABEL,
+    GPU_PRESENT_LABEL,
+    GPU_RESOURCE,
+    NODEPOOL_LABEL,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import Term, label_terms
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import SHARING_OPTIONS, Sharing, sharing_faults
 
@@ -105,7 +110,10 @@ class Configuration:
 
     @property
     def terms(self) -> list[Term]:
-        """The node affinity. ``default`` also selects GPU nodes without the label: an autoscaler may buy nodes that nobody labelled."""
+        """The node affinity. ``default`` also selects GPU nodes without the label: an autoscaler may buy nodes that nobody labelled.
+
+        Not those of our pools: without the label they run Bottlerocket, which contains a device plugin.
+        """
         if self.node_selector is not None:
             return label_terms(self.node_selector)
         if self.name != DEFAULT:
@@ -113,7 +121,8 @@ class Configuration:
         present = {"key": GPU_PRESENT_LABEL, "operator": "In", "values": ["true"]}
         named = {"key": DEVICE_PLUGIN_CONFIG_LABEL, "operator": "In", "values": [DEFAULT]}
         unnamed = {"key": DEVICE_PLUGIN_CONFIG_LABEL, "operator": "DoesNotExist"}
-        return [{"matchExpressions": [present, named]}, {"matchExpressions": [present, unnamed]}]
+        foreign = {"key": NODEPOOL_LABEL, "operator": "DoesNotExist"}
+        return [{"matchExpressions": [present, named]}, {"matchExpressions": [present, unnamed, foreign]}]
 
     @property
     def file(self) -> str:

@@ -61,6 +61,7 @@ class Node:
     ready: bool = True
     schedulable: bool = True
     deleting: bool = False
+    os_image: str = ""
 
     @classmethod
     def from_api(cls, obj: t.Mapping[str, t.Any]) -> Node:
@@ -74,7 +75,13 @@ class Node:
             ready=any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions") or ()),
             schedulable=not obj.get("spec", {}).get("unschedulable"),
             deleting=is_deleting(obj),
+            os_image=(status.get("nodeInfo") or {}).get("osImage", ""),
         )
+
+    @property
+    def bottlerocket(self) -> bool:
+        """Whether it runs Bottlerocket, whose NVIDIA variants contain a device plugin. No label of every such node says so."""
+        return self.os_image.startswith("Bottlerocket")
 
     @property
     def instance_type(self) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Node
+from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import DEVICE_PLUGIN_CONFIG_LABEL
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
     CONFIG_MAP,
     DAEMON_SET,
@@ -106,7 +107,7 @@ def plan_absent(observed: Observed) -> Plan:
 def conflicts(wanted: DevicePlugin, observed: Observed) -> list[str]:
     """Why the plugin cannot be installed as wanted, each reason with what to do; empty where nothing is in the way."""
     found = [*_terminating(observed), *_strangers(wanted, observed), *_elsewhere(wanted, observed), *_foreign_plugins(observed)]
-    return found + _shared_nodes(wanted, observed)
+    return [*found, *_shared_nodes(wanted, observed), *_bottlerocket(wanted, observed)]
 
 
 def foreign_plugins(daemon_sets: t.Iterable[Object]) -> list[Object]:
@@ -168,9 +169,22 @@ def _shared(names: tuple[str, ...], nodes: list[str], *, purgeable: bool) -> str
     return f"Configurations {' and '.join(names)} select the same node ({_some(nodes)}): {remedy}; a node runs one device plugin."
 
 
+def _bottlerocket(wanted: DevicePlugin, observed: Observed) -> list[str]:
+    """Nodes with a device plugin of their own, which nothing in their labels has to say. Source: bottlerocket#4673."""
+    nodes = [node for node in observed.nodes if node.bottlerocket]
+    found = {c.name: [node.name for node in nodes if selects(c.terms, node.labels)] for c in wanted.configurations}
+    return [
+        f"Configuration {name} selects Bottlerocket nodes ({_some(names)}), which contain a device plugin: choose another node_selector, "
+        f"or, where it has none, give these nodes a label {DEVICE_PLUGIN_CONFIG_LABEL} that names no configuration."
+        for name, names in found.items()
+        if names
+    ]
+
+
 def _still_needed(wanted: DevicePlugin, observed: Observed) -> dict[str, list[str]]:
     """DaemonSets that are not wanted -> the nodes that would be left without a device plugin: no wanted configuration selects them."""
-    lost = [node for node in observed.nodes if not any(selects(c.terms, node.labels) for c in wanted.configurations)]
+    nodes = [node for node in observed.nodes if not node.bottlerocket]
+    lost = [node for node in nodes if not any(selects(c.terms, node.labels) for c in wanted.configurations)]
     found = {name_of(obj): [node.name for node in lost if selects(_terms(obj), node.labels)] for obj in _leftovers(wanted, observed)}
     return {name: nodes for name, nodes in found.items() if nodes}
 

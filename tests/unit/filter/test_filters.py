@@ -135,6 +135,12 @@ def test_pools_that_share_alike_have_one_configuration() -> None:
     assert found[1]["sharing"] == {"strategy": "none"}
 
 
+def test_bottlerocket_pools_need_no_configuration() -> None:
+    pools = [{**GPU_POOL, "ami": {"family": "al2023"}}, {"name": "b", "ami": {"family": "bottlerocket"}}, {"name": "c", "ami": None}]
+    assert [one["name"] for one in apply("sharing_configurations", pools)] == ["time-slicing-10", "default"]
+    assert apply("sharing_configurations", pools[1:2]) == []
+
+
 def test_pools_of_which_the_taints_are_tolerated_are_those_with_gpus() -> None:
     taint = {"key": "team", "value": "a", "effect": "NoExecute"}
     pools = [

@@ -88,6 +88,7 @@ def test_from_api() -> None:
             "capacity": {"cpu": "8", "nvidia.com/gpu": "10"},
             "allocatable": {"cpu": "7910m", "nvidia.com/gpu": "9"},
             "conditions": [{"type": "Ready", "status": "Unknown"}],
+            "nodeInfo": {"osImage": "Bottlerocket OS 1.57.0 (aws-k8s-1.33-nvidia)"},
         },
     }
     assert Node.from_api(obj) == Node(
@@ -99,4 +100,13 @@ def test_from_api() -> None:
         ready=False,
         schedulable=False,
         deleting=True,
+        os_image="Bottlerocket OS 1.57.0 (aws-k8s-1.33-nvidia)",
     )
+
+
+@pytest.mark.parametrize(
+    ("os_image", "bottlerocket"),
+    [("Bottlerocket OS 1.57.0 (aws-k8s-1.33-nvidia)", True), ("Amazon Linux 2023.8.20260724", False), ("", False)],
+)
+def test_what_a_bottlerocket_node_is(os_image: str, bottlerocket: bool) -> None:
+    assert Node.from_api({"metadata": {"name": "n"}, "status": {"nodeInfo": {"osImage": os_image}}}).bottlerocket is bottlerocket

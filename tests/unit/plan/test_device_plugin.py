@@ -101,6 +101,31 @@ def test_a_purge_leaves_no_node_without_a_device_plugin(
     assert all("n1" in warning for warning in plan.warnings)
 
 
+@pytest.mark.parametrize(
+    ("labels", "refused"),
+    [
+        (PRESENT, "default"),
+        ({CONFIG: "named"}, "named"),
+        ({CONFIG: "bottlerocket", **PRESENT}, None),
+        ({"gpuops.eks/nodepool": "b", **PRESENT}, None),
+    ],
+)
+def test_bottlerocket_nodes_have_a_device_plugin_of_their_own(labels: dict[str, str], refused: str | None) -> None:
+    nodes = (
+        Node(name="b1", labels=labels, os_image="Bottlerocket OS 1.57.0"),
+        Node(name="a1", labels=labels, os_image="Amazon Linux 2023"),
+    )
+    reasons = conflicts(plugin(DEFAULT, NAMED), Observed(nodes=nodes))
+    assert [reason.split(",")[0] for reason in reasons] == ([f"Configuration {refused} selects Bottlerocket nodes (b1)"] if refused else [])
+
+
+def test_a_bottlerocket_node_keeps_nothing_from_being_purged() -> None:
+    leftover = manifests.daemon_set(plugin(NAMED), NAMED)
+    observed = Observed(daemon_sets=(leftover,), nodes=(Node(name="b1", labels={CONFIG: "named"}, os_image="Bottlerocket OS 1.57.0"),))
+    plan = plan_present(plugin(purge=True), observed)
+    assert ([step.effect for step in plan.steps if step.effect == "delete"], plan.warnings) == (["delete"], ())
+
+
 def test_what_stays_must_not_select_a_node_of_a_wanted_configuration() -> None:
     leftover = manifests.daemon_set(plugin(POOL), POOL)
     nodes = (Node(name="n1", labels={"pool": "a"}), Node(name="n2", labels={"pool": "a", "zone": "z"}))
