@@ -275,6 +275,22 @@ def test_a_half_made_network_is_completed(wire: Wire) -> None:
     assert wire.run(main, PARAMS)["network"] == NETWORK
 
 
+@pytest.mark.parametrize("visible", ["no VPC yet", "no subnets and groups yet"])
+def test_what_the_last_read_does_not_show_yet_has_the_ids_that_its_creation_returned(wire: Wire, visible: str) -> None:
+    expect_caller(wire)
+    nothing().expect(wire)
+    expect_creation(wire)
+    late = nothing()
+    if visible == "no subnets and groups yet":
+        late = World()
+        late.subnets, late.groups, late.tables = [], [], []
+    late.expect(wire)
+    network = wire.run(main, PARAMS)["network"]
+    ids = ("vpc_id", "private_subnet_ids", "public_subnet_ids", "subnets", "internet_gateway_id", "security_group_ids")
+    assert {name: network[name] for name in ids} == {name: NETWORK[name] for name in ids}
+    assert [nat["id"] for nat in network["nat_gateways"]] == [NAT]
+
+
 def test_a_nat_gateway_in_the_making_is_waited_for(wire: Wire) -> None:
     pending = World()
     pending.nats[0]["State"] = "pending"

@@ -28,7 +28,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import network_target
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.network import plan_network, result
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.network_absent import blockers, in_the_way, plan_absent
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Wait
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Wait, resolve
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Run
 
 
@@ -44,10 +44,11 @@ def _present(run: Run, owner: Owner) -> Outcome:
     wanted = Wanted.from_params(run.params)
     target = _target(wanted, observed, owner, zones)
     plan = plan_network(target, observed)
-    run.apply(plan)
+    made = run.apply(plan)
     if plan.steps and not run.check_mode:
         target = _target(wanted, observe(run.aws, owner), owner, zones)
-    return Outcome(plan=plan, result={"network": result(target)})
+    # EC2 API, eventual consistency: what a call has just made can be missing in the reads after it.
+    return Outcome(plan=plan, result={"network": resolve(result(target), made)})
 
 
 def _target(wanted: Wanted, observed: Network, owner: Owner, zones: list[Zone]) -> network_target.Target:
