@@ -233,7 +233,9 @@ nodepools:
           type: int
           sample: 0
         max:
-          description: Its share of the largest number of nodes; a group whose share is 0 is not made.
+          description:
+            - Its share of the largest number of nodes. A group whose share is 0 is not made; one that is there is emptied and has 1, the
+              least that EKS takes.
           type: int
           sample: 3
         desired:

@@ -254,6 +254,32 @@ def test_scaling_labels_and_taints_in_one_call(wire: Wire) -> None:
     assert result["nodepool"]["groups"][0]["max"] == 5
 
 
+def test_a_group_whose_share_became_zero_is_emptied(wire: Wire) -> None:
+    second = NAME.replace("2a", "2b")
+    wire.expect("sts:GetCallerIdentity", {}, {"Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:user/me", "UserId": "u"})
+    wire.expect("eks:DescribeCluster", {"name": "demo"}, {"cluster": {"name": "demo", "status": "ACTIVE"}})
+    places = {"subnet-a": ("us-west-2a", "usw2-az1"), "subnet-b": ("us-west-2b", "usw2-az2")}
+    found = [{"SubnetId": id_, "AvailabilityZone": zone, "AvailabilityZoneId": zone_id} for id_, (zone, zone_id) in places.items()]
+    wire.expect("ec2:DescribeSubnets", {"Filters": [{"Name": "subnet-id", "Values": list(places)}]}, {"Subnets": found})
+    wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": [NAME, second]})
+    one = {"minSize": 0, "maxSize": 1, "desiredSize": 0}
+    there = {"nodegroupName": second, "subnets": ["subnet-b"]}
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(scalingConfig=one))
+    wire.expect("eks:DescribeNodegroup", {**SUBJECT, "nodegroupName": second}, nodegroup(**there))
+    expect_types(wire, zones=("us-west-2a", "us-west-2b"))
+    expect_templates(wire, TEMPLATE, {**TEMPLATE, "LaunchTemplateName": f"demo-{second}"})
+    request = {**SUBJECT, "nodegroupName": second, "scalingConfig": {"minSize": 0, "desiredSize": 0, "maxSize": 1}}
+    wire.expect("eks:UpdateNodegroupConfig", request, {"update": {"id": "u-1"}})
+    request = {"name": "demo", "nodegroupName": second, "updateId": "u-1"}
+    wire.expect("eks:DescribeUpdate", request, {"update": {"id": "u-1", "status": "Successful"}})
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(scalingConfig=one))
+    wire.expect("eks:DescribeNodegroup", {**SUBJECT, "nodegroupName": second}, nodegroup(**there, scalingConfig=one))
+    subnets = [{"id": id_} for id_ in places]
+    result = wire.run(main, {**PARAMS, "subnets": subnets, "zones": ["us-west-2a", "us-west-2b"], "scaling": {"min": 0, "max": 1}})
+    assert actions(result) == ["eks:UpdateNodegroupConfig"]
+    assert [group["max"] for group in result["nodepool"]["groups"]] == [1, 1]
+
+
 def test_the_update_in_check_mode_shows_what_will_be(wire: Wire) -> None:
     expect_existing(wire)
     result = wire.run(main, UPDATE, check_mode=True)

@@ -49,7 +49,8 @@ class PoolsPlan:
 
 def plan_pools(groups: t.Sequence[WantedGroup], observed: Observed, settings: Settings) -> PoolsPlan:
     """Creates, updates and resumes side by side: first the calls that can be made at once, then those that need one of them done."""
-    parts = [_plan_group(group, observed, settings) for group in groups if group.max > 0]
+    made = [group for group in groups if takes_part(group, observed.nodegroups.get(group.name), settings.owner)]
+    parts = [_plan_group(group, observed, settings) for group in made]
     before: dict[str, t.Any] = {}
     after: dict[str, t.Any] = {}
     for part in parts:
@@ -62,10 +63,17 @@ def plan_pools(groups: t.Sequence[WantedGroup], observed: Observed, settings: Se
         waits=tuple(wait for part in parts for wait in part.waits),
         before=before,
         after=after,
-        warnings=tuple(warning for part in parts for warning in part.warnings) + _surplus(groups, observed, settings.owner),
+        warnings=tuple(warning for part in parts for warning in part.warnings) + _surplus(groups, made, observed, settings.owner),
     )
     faults = tuple(fault for part in parts for fault in part.faults)
     return PoolsPlan(plan=plan, after={part.after.name: part.after for part in parts}, faults=faults)
+
+
+def takes_part(group: WantedGroup, there: Nodegroup | None, owner: Owner) -> bool:
+    """Whether a group is made or kept up to date. One whose share is 0 nodes is not made, but its settings hold where it is there."""
+    if group.max > 0:
+        return True
+    return there is not None and is_ours(there, group.pool, owner) and there.status != "DELETING" and not is_half_made(there)
 
 
 def _plan_group(group: WantedGroup, observed: Observed, settings: Settings) -> GroupPlan:
@@ -92,9 +100,9 @@ def _foreign(group: WantedGroup, kind: str, name: str) -> Fault:
     return Fault(path=join(group.pool.path, "name"), value=group.pool.name, allowed=allowed, source="tag gpuops.eks/owner")
 
 
-def _surplus(groups: t.Sequence[WantedGroup], observed: Observed, owner: Owner) -> tuple[str, ...]:
+def _surplus(groups: t.Sequence[WantedGroup], made: t.Sequence[WantedGroup], observed: Observed, owner: Owner) -> tuple[str, ...]:
     """A word on each group that a pool has and no longer wants; removing those comes with prune."""
-    wanted = {group.name for group in groups if group.max > 0}
+    wanted = {group.name for group in made}
     pools = {group.pool.name: group.pool for group in groups}
     return tuple(
         f"Node group {name} is no longer part of pool {there.tags[NODEPOOL_TAG]} and stays: this release does not remove it."

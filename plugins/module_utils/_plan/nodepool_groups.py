@@ -243,7 +243,7 @@ def _shares(number: int, parts: int) -> list[int]:
 
 
 def _within_gpu_limit(pool: Pool, groups: list[WantedGroup]) -> tuple[list[WantedGroup], list[Fault]]:
-    """The groups' maxima lowered, last first, until their GPUs fit; a fault where the minima alone do not."""
+    """The groups' maxima lowered, last first, until their GPUs fit; a fault where the minima alone do not, or no node does."""
     if pool.max_gpus is None:
         return groups, []
     least = sum(group.min * group.gpu_count for group in groups)
@@ -256,4 +256,8 @@ def _within_gpu_limit(pool: Pool, groups: list[WantedGroup]) -> tuple[list[Wante
         nodes = min(group.max - group.min, -(-surplus // group.gpu_count)) if surplus > 0 else 0
         surplus -= nodes * group.gpu_count
         lowered.append(dataclasses.replace(group, max=group.max - nodes, desired=min(group.desired, group.max - nodes)))
-    return lowered[::-1], []
+    if any(group.max for group in lowered):
+        return lowered[::-1], []
+    last = next(group for group in groups if group.max)  # the one that is lowered last
+    allowed = f"at least {last.gpu_count}, the GPUs of one node of {last.name}; nothing of the pool fits otherwise"
+    return groups, [Fault(path=join(pool.path, "limits.gpus"), value=pool.max_gpus, allowed=allowed, source="the collection's options")]

@@ -15,7 +15,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups i
 
 
 def pool_result(pool: Pool, groups: t.Sequence[WantedGroup], nodegroups: t.Mapping[str, Nodegroup]) -> dict[str, t.Any]:
-    """The pool with each group's share; a group whose share is 0 nodes at most is not made and has no status."""
+    """The pool with each group's share; one whose share is 0 nodes is not made, and has no status where it is not there."""
     sharing = pool.created_sharing
     first = next((nodegroups[group.name] for group in groups if group.name in nodegroups), None)
     return {

@@ -20,6 +20,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import tag_changes
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Fields, GroupPlan, Settings, ami_type, subject
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
@@ -32,6 +33,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step, Wait, is_planned, planned
 
 _OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL)
+_LEAST_MAX = 1  # EKS API Reference, NodegroupScalingConfig: maxSize is at least 1
 _BOTTLEROCKET = "BOTTLEROCKET"  # how its AMI types begin
 _BUSY = ("CREATING", "UPDATING")
 # Tags by which an autoscaler knows a group's nodes and settings; who runs the autoscaler sets them.
@@ -108,11 +110,11 @@ def _scaling(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
     """Only what the user set; the number of nodes an autoscaler chose is touched only to stay within new limits."""
     pool = group.pool
     wanted = {"min": there.min, "max": there.max, "desired": there.desired}
-    if pool.scaling.min is not None:
+    if pool.scaling.min is not None or _is_emptied(group):
         wanted["min"] = group.min
-    if pool.scaling.max is not None or pool.max_gpus is not None:
-        wanted["max"] = group.max
-    if pool.scaling.desired is not None:
+    if _manages_max(pool):
+        wanted["max"] = max(group.max, _LEAST_MAX)
+    if pool.scaling.desired is not None or _is_emptied(group):
         wanted["desired"] = group.desired
     within = max(wanted["min"], min(wanted["desired"], wanted["max"]))
     reason = "" if within == wanted["desired"] else f"{wanted['desired']} nodes are outside the new limits"
@@ -127,6 +129,15 @@ def _scaling(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
         after=changed,
         reason=reason,
     )
+
+
+def _manages_max(pool: Pool) -> bool:
+    return pool.scaling.max is not None or pool.max_gpus is not None
+
+
+def _is_emptied(group: WantedGroup) -> bool:
+    """Whether what the user set leaves no node to a group."""
+    return group.max == 0 and _manages_max(group.pool)
 
 
 def _labels(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
@@ -279,6 +290,11 @@ def _immutable(group: WantedGroup, there: Nodegroup, settings: Settings) -> tupl
 
 def _warnings(group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None) -> tuple[str, ...]:
     warnings = []
+    if _is_emptied(group):
+        warnings.append(
+            f"Node group {there.name} has a share of 0 nodes in pool {group.pool.name} and stays without nodes; EKS takes no maximum below "
+            f"{_LEAST_MAX}, so that an autoscaler could still add a node until the next run."
+        )
     if there.status == "DEGRADED":
         warnings.append(f"Node group {there.name} is DEGRADED. {' '.join(there.issues)}".strip())
     new = [name for name in group.instance_types if name not in there.instance_types]

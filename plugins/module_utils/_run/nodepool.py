@@ -21,7 +21,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import name_faults, pool_faults, pools_faults, role_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import POOL_OPTIONS
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, plan_absent, plan_pools
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, plan_absent, plan_pools, takes_part
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings, is_half_made
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts, Resolution, WantedGroup, resolve_groups
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_result import pool_result
@@ -83,9 +83,10 @@ def _present(run: Run, owner: Owner) -> Outcome:
     facts = _ec2_facts(run.aws, pools)
     resolutions = [resolve_groups(pool, place.subnets[pool.name], facts) for pool in pools]
     faults += [fault for resolution in resolutions for fault in resolution.faults]
-    groups = [group for resolution in resolutions for group in resolution.groups if group.max > 0]
-    observed = _observed(run.aws, owner, groups, nodegroups)
-    roles, role_read_faults = _roles(run.aws, pools, groups, observed)
+    groups = [group for resolution in resolutions for group in resolution.groups]
+    made = [group for group in groups if takes_part(group, nodegroups.get(group.name), owner)]
+    observed = _observed(run.aws, owner, made, nodegroups)
+    roles, role_read_faults = _roles(run.aws, pools, made, observed)
     settings = Settings(owner=owner, roles=roles, purge_tags=run.params["purge_tags"])
     planned = plan_pools(groups, observed, settings)
     if faults := [*faults, *role_read_faults, *planned.faults]:
@@ -93,7 +94,7 @@ def _present(run: Run, owner: Owner) -> Outcome:
     plan = dataclasses.replace(planned.plan, warnings=(*warnings, *_resolution_warnings(resolutions), *planned.plan.warnings))
     run.apply(plan)
     changed = (plan.steps or plan.waits) and not run.check_mode
-    after = _describe(run.aws, owner, [group.name for group in groups]) if changed else planned.after
+    after = _describe(run.aws, owner, [group.name for group in made]) if changed else planned.after
     results = [pool_result(pool, resolution.groups, after) for pool, resolution in zip(pools, resolutions, strict=True)]
     return Outcome(plan=plan, result=_result(run, results))
 

@@ -155,6 +155,14 @@ def test_minima_above_the_gpu_limit_are_refused() -> None:
     assert (fault.path, fault.value, fault.allowed) == ("limits.gpus", 1, "at least 2, the GPUs of scaling.min")
 
 
+def test_a_gpu_limit_below_one_node_is_refused() -> None:
+    wanted = pool(instances={"types": ["g5.12xlarge"]}, zones=["us-west-2a", "us-west-2b"], limits={"gpus": 3})
+    (fault,) = resolve(wanted).faults
+    assert (fault.path, fault.value, fault.source) == ("limits.gpus", 3, "the collection's options")
+    assert fault.allowed.startswith("at least 4, the GPUs of one node of inference-us-west-2a-4gpu-on-demand")
+    assert resolve(dataclasses.replace(wanted, max_gpus=4)).faults == ()
+
+
 def test_types_come_with_the_fewest_cpus_first_and_at_most_twenty() -> None:
     many = {f"m5.{n}xlarge": instance(f"m5.{n}xlarge", n, n) for n in range(30, 0, -1)}
     facts = Ec2Facts(types=many, offerings={subnet.zone: set(many) for subnet in SUBNETS})
@@ -347,6 +355,44 @@ def test_a_group_with_no_share_is_not_made_but_shown() -> None:
     assert actions(planned) == ["ec2:CreateLaunchTemplate", "eks:CreateNodegroup"]
     shown = pool_result(wanted, groups_of(wanted), planned.after)["groups"]
     assert [(one["max"], one["nodegroup_arn"]) for one in shown] == [(1, f"planned:nodegroup/demo-{NAME}"), (0, None)]
+
+
+SECOND = "inference-us-west-2b-1gpu-on-demand"
+
+
+def test_a_group_whose_share_became_zero_is_emptied_and_said() -> None:
+    zones = ["us-west-2a", "us-west-2b"]
+    first, second = existing(pool(), max=1), existing(pool(zones=["us-west-2b"]), min=1, max=5, desired=3)
+    planned = plan(pool(zones=zones, scaling={"max": 1}), observed(first, second))
+    (step,) = planned.plan.steps
+    assert (step.action, step.target) == ("eks:UpdateNodegroupConfig", SECOND)
+    assert step.request["scalingConfig"] == {"minSize": 0, "maxSize": 1, "desiredSize": 0}
+    (warning,) = planned.plan.warnings
+    assert warning.startswith(f"Node group {SECOND} has a share of 0 nodes in pool inference")
+    again = plan(pool(zones=zones, scaling={"max": 1}), observed(first, planned.after[SECOND]))
+    assert (again.plan.steps, again.plan.warnings) == ((), (warning,))
+
+
+def test_a_share_of_zero_that_follows_from_the_default_maximum_leaves_a_group_as_it_is() -> None:
+    wanted = dataclasses.replace(group(pool(zones=["us-west-2b"])), max=0)
+    planned = plan_pools([wanted], observed(existing(pool(zones=["us-west-2b"]), max=5, desired=3)), SETTINGS)
+    assert (planned.plan.steps, planned.plan.warnings) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "warnings"),
+    [
+        ({"status": "CREATE_FAILED"}, 1),
+        ({"status": "DELETING"}, 0),
+        ({"tags": {}}, 0),
+    ],
+)
+def test_a_group_with_no_share_is_not_made_again(changes: dict[str, t.Any], warnings: int) -> None:
+    first, second = existing(pool(), max=1), existing(pool(zones=["us-west-2b"]), **changes)
+    planned = plan(pool(zones=["us-west-2a", "us-west-2b"], scaling={"max": 1}), observed(first, second))
+    assert (planned.plan.steps, planned.plan.waits, planned.faults) == ((), (), ())
+    assert len(planned.plan.warnings) == warnings
+    assert all(f"{SECOND} is no longer part of pool inference" in warning for warning in planned.plan.warnings)
 
 
 def test_a_role_is_required_for_a_new_group_only() -> None:
