@@ -11,7 +11,8 @@ author:
 version_added: 0.1.0
 short_description: The tolerations that something needs to run on every GPU node
 description:
-  - One toleration for each taint of the pools with GPUs. The taint C(nvidia.com/gpu) is left out, because the device plugin tolerates it anyway.
+  - One toleration for each taint of the pools with GPUs. The taint C(nvidia.com/gpu) of effect C(NoSchedule) is left out, because the
+    device plugin tolerates it anyway.
 options:
   _input:
     description: The pools, as in O(gpuops.eks.eks_gpu_nodepool#module:pools).
@@ -43,12 +44,14 @@ import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_RESOURCE
 
+_TOLERATED = (GPU_RESOURCE, "NoSchedule")
+
 
 def tolerations(pools: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, str]]:
     """Return one toleration for each key and effect, in the order of the pools."""
     taints = [taint for pool in pools if (pool.get("accelerator") or "nvidia") == "nvidia" for taint in pool.get("taints") or ()]
-    needed = dict.fromkeys((taint["key"], taint["effect"]) for taint in taints if taint["key"] != GPU_RESOURCE)
-    return [{"key": key, "operator": "Exists", "effect": effect} for key, effect in needed]
+    needed = dict.fromkeys((taint["key"], taint["effect"]) for taint in taints)
+    return [{"key": key, "operator": "Exists", "effect": effect} for key, effect in needed if (key, effect) != _TOLERATED]
 
 
 class FilterModule:

@@ -151,6 +151,14 @@ def test_pools_of_which_the_taints_are_tolerated_are_those_with_gpus() -> None:
     assert apply("pool_tolerations", pools) == [{"key": "team", "operator": "Exists", "effect": "NoExecute"}]
 
 
+@pytest.mark.parametrize(
+    ("effect", "tolerated"), [("NoSchedule", []), ("NoExecute", ["NoExecute"]), ("PreferNoSchedule", ["PreferNoSchedule"])]
+)
+def test_only_the_taint_that_the_device_plugin_tolerates_anyway_is_left_out(effect: str, tolerated: list[str]) -> None:
+    pools = [{**GPU_POOL, "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": effect}]}]
+    assert [one["effect"] for one in apply("pool_tolerations", pools)] == tolerated
+
+
 def test_owned_pools_are_those_of_the_inventory_and_those_that_it_forgot() -> None:
     templates = [{"tags": {"gpuops.eks/nodepool": "gpu"}}, {"tags": {"gpuops.eks/nodepool": "old"}}, {"tags": None}]
     assert apply("owned_pools", templates, [GPU_POOL]) == [{"name": "gpu"}, {"name": "old"}]
