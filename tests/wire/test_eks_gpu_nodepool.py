@@ -376,6 +376,20 @@ def test_delete(wire: Wire) -> None:
     assert (result["nodepools"], result["nodepool"]) == ([], None)
 
 
+@pytest.mark.parametrize("settled", ["ACTIVE", "DEGRADED", "CREATE_FAILED"])
+def test_delete_of_a_group_that_is_being_made(wire: Wire, settled: str) -> None:
+    expect_place(wire, NAME, subnets=())
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup("CREATING"))
+    expect_templates(wire, TEMPLATE)
+    for status in ("CREATING", settled):
+        wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(status))
+    wire.expect("eks:DeleteNodegroup", SUBJECT, nodegroup("DELETING"))
+    wire.expect_error("eks:DescribeNodegroup", SUBJECT, "ResourceNotFoundException")
+    wire.expect("ec2:DeleteLaunchTemplate", {"LaunchTemplateId": "lt-1"})
+    params = {"cluster_name": "demo", "name": "inference", "state": "absent", "wait": False, "wait_interval": 0.001}
+    assert actions(wire.run(main, params)) == ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]
+
+
 def test_delete_when_the_cluster_is_gone(wire: Wire) -> None:
     expect_place(wire, cluster=None, subnets=())
     expect_templates(wire)

@@ -66,6 +66,18 @@ WAITERS: dict[str, Waiter] = {
         issues="cluster.health.issues[].message",
         subject="name",
     ),
+    "cluster_settled": Waiter(  # for a deletion: a cluster whose creation has failed can be deleted too
+        service="eks",
+        operation="DescribeCluster",
+        acceptors=(
+            _path("ACTIVE", "cluster.status", "success"),
+            _path("FAILED", "cluster.status", "success"),
+            _path("DELETING", "cluster.status", "failure"),
+        ),
+        status="cluster.status",
+        issues="cluster.health.issues[].message",
+        subject="name",
+    ),
     "cluster_deleted": Waiter(
         service="eks",
         operation="DescribeCluster",
@@ -106,6 +118,17 @@ WAITERS: dict[str, Waiter] = {
             _path("CREATE_FAILED", "nodegroup.status", "failure"),
             _path("DEGRADED", "nodegroup.status", "failure"),
             _path("DELETING", "nodegroup.status", "failure"),
+        ),
+        status="nodegroup.status",
+        issues="nodegroup.health.issues[].message",
+        subject="nodegroupName",
+    ),
+    "nodegroup_settled": Waiter(
+        service="eks",
+        operation="DescribeNodegroup",
+        acceptors=(
+            *(_path(status, "nodegroup.status", "success") for status in ("ACTIVE", "DEGRADED", "CREATE_FAILED", "DELETE_FAILED")),
+            _error("ResourceNotFoundException", "success"),
         ),
         status="nodegroup.status",
         issues="nodegroup.health.issues[].message",

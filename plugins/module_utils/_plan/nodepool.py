@@ -20,6 +20,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create i
     GroupPlan,
     Settings,
     create_group,
+    is_busy,
     is_half_made,
     subject,
 )
@@ -112,12 +113,21 @@ def _surplus(groups: t.Sequence[WantedGroup], made: t.Sequence[WantedGroup], obs
 
 
 def plan_absent(names: t.Sequence[str], observed: Observed, owner: Owner) -> Plan:
-    """The node groups of these pools deleted side by side, then their launch templates."""
+    """The node groups of these pools deleted side by side, then their launch templates.
+
+    EKS deletes no group that it still creates or updates (ResourceInUseException): those come after the others, each when it has settled.
+    """
     groups = [there for there in observed.nodegroups.values() if owner.owns(there.tags) and there.tags.get(NODEPOOL_TAG) in names]
     gone = {there.name: Wait(waiter="nodegroup_deleted", arguments=subject(owner, there.name)) for there in groups}
     deletes = [
-        Step(action="eks:DeleteNodegroup", target=there.name, effect="delete", request=subject(owner, there.name))
-        for there in groups
+        Step(
+            action="eks:DeleteNodegroup",
+            target=there.name,
+            effect="delete",
+            request=subject(owner, there.name),
+            needs=(Wait(waiter="nodegroup_settled", arguments=subject(owner, there.name)),) if is_busy(there) else (),
+        )
+        for there in sorted(groups, key=is_busy)
         if there.status != "DELETING"
     ]
     by_template = {template_name(owner, name): wait for name, wait in gone.items()}

@@ -22,6 +22,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Effe
 
 Fields = dict[str, tuple[t.Any, t.Any]]
 _HALF_MADE = ("CREATE_FAILED", "DELETE_FAILED")
+_BUSY = ("CREATING", "UPDATING")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,11 @@ def subject(owner: Owner, name: str) -> dict[str, str]:
 
 def is_half_made(there: Nodegroup) -> bool:
     return there.status in _HALF_MADE
+
+
+def is_busy(there: Nodegroup) -> bool:
+    """Whether EKS is at work on a group and takes no other change of it."""
+    return there.status in _BUSY
 
 
 def create_group(group: WantedGroup, there: Nodegroup | None, template: LaunchTemplate | None, settings: Settings) -> GroupPlan:

@@ -22,7 +22,14 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import tag_changes
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Fields, GroupPlan, Settings, ami_type, subject
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import (
+    Fields,
+    GroupPlan,
+    Settings,
+    ami_type,
+    is_busy,
+    subject,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import (
     content_of_existing,
@@ -35,7 +42,6 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step
 _OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL)
 _LEAST_MAX = 1  # EKS API Reference, NodegroupScalingConfig: maxSize is at least 1
 _BOTTLEROCKET = "BOTTLEROCKET"  # how its AMI types begin
-_BUSY = ("CREATING", "UPDATING")
 # Tags by which an autoscaler knows a group's nodes and settings; who runs the autoscaler sets them.
 _AUTOSCALER_PREFIXES = ("k8s.io/", "kubernetes.io/")
 _IMMUTABLE_SOURCE = "EKS API Reference, UpdateNodegroupConfig: not among its parameters"
@@ -57,7 +63,7 @@ def update_group(group: WantedGroup, there: Nodegroup, template: LaunchTemplate 
     config, config_fields, after = _config(group, there, settings)
     tags, tag_fields, after = _tags(group, after, settings)
     versions, version_fields, after = _template(group, after, template, settings)
-    needs = (active,) if there.status in _BUSY else ()
+    needs = (active,) if is_busy(there) else ()
     waits = list(needs)
     first: list[Step] = []
     later: list[Step] = []

@@ -701,6 +701,15 @@ def test_absent_deletes_groups_side_by_side_and_then_their_templates() -> None:
     assert planned.waits == ()
 
 
+@pytest.mark.parametrize("status", ["CREATING", "UPDATING"])
+def test_absent_lets_a_busy_group_settle_and_deletes_the_others_before(status: str) -> None:
+    busy, at_rest = existing(pool(), status=status), existing(pool(zones=["us-west-2b"]))
+    first, second, *_templates = plan_absent(["inference"], observed(busy, at_rest), OWNER).steps
+    assert (first.action, first.target, first.needs) == ("eks:DeleteNodegroup", SECOND, ())
+    assert (second.action, second.target) == ("eks:DeleteNodegroup", NAME)
+    assert second.needs == (Wait(waiter="nodegroup_settled", arguments=SUBJECT),)
+
+
 def test_absent_waits_for_a_group_whose_template_is_gone() -> None:
     there = existing(pool())
     planned = plan_absent(["inference"], Observed(nodegroups={NAME: there}), OWNER)
