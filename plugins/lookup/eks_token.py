@@ -28,8 +28,8 @@ options:
     default: false
   missing:
     description:
-      - What to do, with O(kubeconfig), about a cluster that does not exist or has no endpoint yet. V(skip) returns nothing for it; every other
-        error fails all the same.
+      - What to do, with O(kubeconfig), about a cluster that does not exist, has no endpoint yet, or is being deleted. V(skip) returns nothing for
+        it; every other error fails all the same.
     type: str
     choices: [fail, skip]
     default: fail
@@ -73,7 +73,7 @@ from ansible_collections.amazon.aws.plugins.plugin_utils.lookup import AWSLookup
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.kubeconfig import kubeconfig
-from ansible_collections.gpuops.eks.plugins.module_utils._run.kubernetes import find_cluster, presigned_token
+from ansible_collections.gpuops.eks.plugins.module_utils._run.kubernetes import find_cluster, has_endpoint, presigned_token
 
 
 def _mark_secret(value: str) -> None:
@@ -103,8 +103,8 @@ class LookupModule(AWSLookupBase):
 
     def _kubeconfig(self, name: str) -> dict[str, t.Any] | None:
         cluster = find_cluster(Aws(self.client), name)
-        if cluster is None or not cluster.get("endpoint"):
+        if not has_endpoint(cluster):
             if self.get_option("missing") == "skip":
                 return None
-            raise GpuopsError(f"EKS cluster {name} does not exist in {self.region} or has no endpoint yet.")
+            raise GpuopsError(f"EKS cluster {name} does not exist in {self.region}, has no endpoint yet, or is being deleted.")
         return kubeconfig(cluster, self._token(name))

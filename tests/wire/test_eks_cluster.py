@@ -493,6 +493,19 @@ def test_a_cluster_goes(wire: Wire) -> None:
     assert result["progress"] == ["DescribeCluster demo: DELETING"]
 
 
+@pytest.mark.parametrize("end", ["ACTIVE", "FAILED"])
+def test_a_cluster_in_the_making_goes_however_its_creation_ends(wire: Wire, end: str) -> None:
+    for status in ("CREATING", "CREATING", end, end):
+        describe(wire, status=status)
+    nodegroups(wire)
+    wire.expect("eks:DeleteCluster", NAME, {"cluster": cluster(status="DELETING")})
+    describe(wire, status="DELETING")
+    absent(wire)
+    result = wire.run(main, ABSENT)
+    assert result["changed"]
+    assert result["progress"] == [f"DescribeCluster demo: {status}" for status in ("CREATING", end, "DELETING")]
+
+
 def test_protection_is_taken_off_in_the_same_run(wire: Wire) -> None:
     describe(wire, deletionProtection=True)
     nodegroups(wire)

@@ -108,7 +108,7 @@ def _absent(run: Run, wanted: Wanted, observed: Cluster | None) -> Outcome:
             run.aws.wait(Wait(waiter="cluster_deleted", arguments={"name": observed.name}))
         return Outcome(result={"cluster": None})
     if observed.status in _MOVING:
-        observed = _at_rest(run, observed)
+        observed = _at_rest(run, observed, "cluster_settled")
     _guard(run, wanted, observed)
     plan = planning.plan_delete(observed)
     run.apply(plan)
@@ -125,8 +125,8 @@ def _guard(run: Run, wanted: Wanted, observed: Cluster) -> None:
         raise GpuopsError(f"Cluster {observed.name} still has node groups: {', '.join(sorted(groups))}.", hint=hint)
 
 
-def _at_rest(run: Run, observed: Cluster) -> Cluster:
-    """The cluster after its creation or the update in flight has ended, however it ended; in check mode as it is."""
+def _at_rest(run: Run, observed: Cluster, waiter: str = "cluster_active") -> Cluster:
+    """The cluster after the update in flight has ended, however it ended, and it has come to what ``waiter`` is for; in check mode as it is."""
     if run.check_mode:
         return observed
     name = observed.name
@@ -137,7 +137,7 @@ def _at_rest(run: Run, observed: Cluster) -> Cluster:
             if found["status"] == "InProgress":
                 run.tell(f"DescribeUpdate {name}: {found.get('type', update)} InProgress")
                 run.aws.wait(Wait(waiter="update_settled", arguments=arguments))
-    run.aws.wait(Wait(waiter="cluster_active", arguments={"name": name}))
+    run.aws.wait(Wait(waiter=waiter, arguments={"name": name}))
     return _described(run.aws, name)
 
 

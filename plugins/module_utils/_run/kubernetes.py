@@ -30,16 +30,21 @@ def find_cluster(aws: Aws, name: str) -> Cluster | None:
     return found["cluster"] if found else None
 
 
+def has_endpoint(cluster: Cluster | None) -> t.TypeGuard[Cluster]:
+    """Whether there is an API server to talk to: not while the cluster is being made, nor while it goes, endpoint or not."""
+    return cluster is not None and bool(cluster.get("endpoint")) and cluster.get("status") != "DELETING"
+
+
 def connect(
     cluster: Cluster | None, options: t.Mapping[str, t.Any] | None, new_token: t.Callable[[str], str], hide: t.Callable[[str], None]
 ) -> Connection | None:
-    """The way to the API server: ``options`` where there are any, else the cluster; None where that has no endpoint yet.
+    """The way to the API server: ``options`` where there are any, else the cluster; None where that has no endpoint yet or goes.
 
     ``new_token`` makes a token for a cluster by name, ``hide`` is given every token, so that it is masked in whatever is put out.
     """
     if options is not None:
         return options_connection(options)
-    if cluster is None or not cluster.get("endpoint"):
+    if not has_endpoint(cluster):
         return None
 
     def token() -> str:
