@@ -255,7 +255,7 @@ nodepools:
           type: str
           sample: eks-inference-us-west-2a-1gpu-spot-0c0f6a2e-6b53-4f0e-9d0e-2f5a3b1c4d5e
         launch_template:
-          description: Id and version of its launch template.
+          description: Id and version of its launch template, each C(planned:) and a name where they are yet to be made.
           type: dict
           sample:
             id: lt-0a1b2c3d4e5f60718

@@ -305,15 +305,16 @@ def test_a_new_disk_is_a_new_version_of_the_template(wire: Wire) -> None:
     version = {"LaunchTemplateId": "lt-1", "VersionNumber": 1, "LaunchTemplateData": template_data()}
     request = {"LaunchTemplateId": "lt-1", "Versions": ["1"]}
     wire.expect("ec2:DescribeLaunchTemplateVersions", request, {"LaunchTemplateVersions": [version]})
-    wire.expect("ec2:CreateLaunchTemplateVersion", {"LaunchTemplateId": "lt-1", "LaunchTemplateData": template_data(300)}, {})
-    update = {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": "2"}, "releaseVersion": "1.36.1-20260724"}
+    made = {"LaunchTemplateVersion": {"LaunchTemplateId": "lt-1", "VersionNumber": 3}}
+    wire.expect("ec2:CreateLaunchTemplateVersion", {"LaunchTemplateId": "lt-1", "LaunchTemplateData": template_data(300)}, made)
+    update = {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": "3"}, "releaseVersion": "1.36.1-20260724"}
     wire.expect("eks:UpdateNodegroupVersion", update, {"update": {"id": "u-1"}})
     request = {"name": "demo", "nodegroupName": NAME, "updateId": "u-1"}
     wire.expect("eks:DescribeUpdate", request, {"update": {"id": "u-1", "status": "Successful"}})
-    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(launchTemplate={"id": "lt-1", "version": "2"}))
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(launchTemplate={"id": "lt-1", "version": "3"}))
     result = wire.run(main, {**PARAMS, "disk": {"size_gib": 300}})
     assert actions(result) == ["ec2:CreateLaunchTemplateVersion", "eks:UpdateNodegroupVersion"]
-    assert result["nodepool"]["groups"][0]["launch_template"] == {"id": "lt-1", "version": "2"}
+    assert result["nodepool"]["groups"][0]["launch_template"] == {"id": "lt-1", "version": "3"}
 
 
 def test_resume_after_the_template_was_made(wire: Wire) -> None:

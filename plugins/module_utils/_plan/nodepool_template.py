@@ -73,9 +73,20 @@ def ensure_template(owner: Owner, group: WantedGroup, there: LaunchTemplate | No
 
 
 def ensure_version(there: LaunchTemplate, content: TemplateContent, reason: str) -> tuple[list[Step], Reference]:
-    """The step to a version with this content, none where the latest has it, and the template's (id, version)."""
+    """The step to a version with this content, none where the latest has it, and the template's (id, version).
+
+    The number of a new version is EC2's to give, and the reply has it: numbers of deleted versions are not given again.
+    """
     if there.versions.get(str(there.latest)) == content:
         return [], (there.id, str(there.latest))
     request: dict[str, t.Any] = {"LaunchTemplateId": there.id, "LaunchTemplateData": content.to_api()}
-    step = Step(action="ec2:CreateLaunchTemplateVersion", target=there.id, effect="update", reason=reason, request=request)
-    return [step], (there.id, str(there.latest + 1))
+    version = planned("launch-template-version", there.name)
+    step = Step(
+        action="ec2:CreateLaunchTemplateVersion",
+        target=there.id,
+        effect="update",
+        reason=reason,
+        request=request,
+        binds={version: "to_string(LaunchTemplateVersion.VersionNumber)"},
+    )
+    return [step], (there.id, version)

@@ -287,6 +287,7 @@ def actions(planned: PoolsPlan) -> list[str]:
 NAME = "inference-us-west-2a-1gpu-on-demand"
 TAGS = {"gpuops.eks/owner": OWNER.arn, "gpuops.eks/component": "nodepool", "gpuops.eks/nodepool": "inference"}
 SUBJECT = {"clusterName": "demo", "nodegroupName": NAME}
+VERSION = f"planned:launch-template-version/demo-{NAME}"
 
 
 def test_the_calls_of_a_new_group() -> None:
@@ -547,8 +548,9 @@ def test_tags_of_the_group_and_of_its_instances() -> None:
     planned = plan(pool(tags={"team": "ml"}), observed(there))
     version, update, tag, untag = planned.plan.steps
     assert (version.action, version.request["LaunchTemplateId"]) == ("ec2:CreateLaunchTemplateVersion", "lt-1")
+    assert version.binds == {VERSION: "to_string(LaunchTemplateVersion.VersionNumber)"}
     assert TemplateContent.from_api(version.request["LaunchTemplateData"]).tags == {"team": "ml", **TAGS}
-    assert update.request == {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": "2"}}
+    assert update.request == {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": VERSION}}
     assert (tag.request, untag.request) == (
         {"resourceArn": f"arn:{NAME}", "tags": {"team": "ml"}},
         {"resourceArn": f"arn:{NAME}", "tagKeys": ["old"]},
@@ -566,7 +568,7 @@ def test_a_change_of_disk_waits_for_the_change_of_settings() -> None:
     planned = plan(pool(disk={"size_gib": 300}, scaling={"max": 2}), observed(there))
     assert actions(planned) == ["eks:UpdateNodegroupConfig", "ec2:CreateLaunchTemplateVersion", "eks:UpdateNodegroupVersion"]
     update = planned.plan.steps[2]
-    assert update.request == {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": "2"}, "releaseVersion": "1.36.1-20260724"}
+    assert update.request == {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": VERSION}, "releaseVersion": "1.36.1-20260724"}
     assert [need.arguments["updateId"] for need in update.needs] == [f"planned:update/{NAME}/config"]
     assert [wait.arguments["updateId"] for wait in planned.plan.waits] == [f"planned:update/{NAME}/version"]
 
@@ -588,7 +590,7 @@ def test_a_template_that_an_interrupted_run_made_is_used_or_mended() -> None:
     assert planned.plan.steps[0].request["launchTemplate"] == {"id": "lt-1", "version": "1"}
     planned = plan(pool(disk={"size_gib": 300}), left)
     assert actions(planned) == ["ec2:CreateLaunchTemplateVersion", "eks:CreateNodegroup"]
-    assert planned.plan.steps[1].request["launchTemplate"] == {"id": "lt-1", "version": "2"}
+    assert planned.plan.steps[1].request["launchTemplate"] == {"id": "lt-1", "version": VERSION}
 
 
 def test_a_lost_template_is_said() -> None:
