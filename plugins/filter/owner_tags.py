@@ -12,7 +12,7 @@ version_added: 0.1.0
 short_description: The tags by which the collection knows what it made
 description:
   - The tags that every AWS resource of a cluster carries from its create call on. Only what carries them is changed or deleted later.
-positional: component
+positional: component, tags
 options:
   _input:
     description: ARN of the cluster. It can be written down before the cluster exists.
@@ -22,6 +22,9 @@ options:
     description: What the resource is for.
     type: str
     required: true
+  tags:
+    description: Further tags of the resource. Values that are no strings become what YAML writes for them, as in the collection's modules.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -42,12 +45,13 @@ _value:
 
 import typing as t
 
+from ansible_collections.gpuops.eks.plugins.module_utils._model.names import tag_texts
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import COMPONENT_TAG, OWNER_TAG
 
 
-def owner_tags(cluster_arn: str, component: str) -> dict[str, str]:
+def owner_tags(cluster_arn: str, component: str, tags: t.Mapping[str, t.Any] | None = None) -> dict[str, str]:
     """Return the tags of a resource of the cluster."""
-    return {OWNER_TAG: cluster_arn, COMPONENT_TAG: component}
+    return {**tag_texts(tags or {}), OWNER_TAG: cluster_arn, COMPONENT_TAG: component}
 
 
 class FilterModule:

@@ -50,6 +50,7 @@ _value:
 
 import typing as t
 
+from ansible_collections.gpuops.eks.plugins.module_utils._model.names import tag_texts
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Effect, Step, planned
 
 Role = t.Mapping[str, t.Any]
@@ -80,7 +81,7 @@ def _update(found: Role, wanted: Role) -> list[Step]:
         steps.append(
             Step(action="iam:UpdateAssumeRolePolicy", target=found["arn"], effect="update", fields=("assume_role_policy_document",))
         )
-    if any((found.get("tags") or {}).get(key) != value for key, value in wanted["tags"].items()):
+    if any((found.get("tags") or {}).get(key) != value for key, value in tag_texts(wanted["tags"]).items()):
         steps.append(Step(action="iam:TagRole", target=found["arn"], effect="update", fields=("tags",)))
     attached = {policy["policy_arn"] for policy in found.get("managed_policies") or ()}
     return [*steps, *(_attach(found["arn"], policy, "update") for policy in wanted["policies"] if policy not in attached)]

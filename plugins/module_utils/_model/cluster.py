@@ -13,7 +13,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
-from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults, tag_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults, tag_faults, tag_texts
 
 Params = t.Mapping[str, t.Any]
 Fields = dict[str, t.Any]
@@ -73,7 +73,7 @@ class Wanted:
             support_type=params.get("support_type"),
             deletion_protection=params.get("deletion_protection"),
             logging_types=_tuple(params.get("logging_types")),
-            tags=None if tags is None else {str(key): str(value) for key, value in tags.items()},
+            tags=None if tags is None else tag_texts(tags),
             purge_tags=params.get("purge_tags") is not False,
             adopt=bool(params.get("adopt")),
         )

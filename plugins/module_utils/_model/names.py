@@ -26,6 +26,11 @@ def cluster_name_faults(value: t.Any, path: str) -> list[Fault]:
     return [Fault(path=path, value=value, allowed=allowed, source="EKS API, CreateCluster name")]
 
 
+def tag_texts(tags: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """Tags as AWS keeps them; YAML's true and 42 are written as such."""
+    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in tags.items()}
+
+
 def tag_faults(tags: t.Any, path: str, *, reserved: t.Container[str] = ()) -> list[Fault]:
     """What is wrong with the user's tags. ``reserved`` are keys that the module sets itself."""
     if not isinstance(tags, t.Mapping):

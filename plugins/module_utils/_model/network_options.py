@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
-from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults, tag_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults, tag_faults, tag_texts
 from ansible_collections.gpuops.eks.plugins.module_utils._model.network import Tier
 
 Params = t.Mapping[str, t.Any]
@@ -58,7 +58,7 @@ class Wanted:
             private_subnet_prefix=params.get("private_subnet_prefix"),
             public_subnet_prefix=params.get("public_subnet_prefix"),
             api_access_cidrs=None if cidrs is None else tuple(cidrs),
-            tags=None if tags is None else {str(key): str(value) for key, value in tags.items()},
+            tags=None if tags is None else tag_texts(tags),
             purge_tags=params.get("purge_tags") is not False,
         )
 

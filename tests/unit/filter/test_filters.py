@@ -16,8 +16,13 @@ FILTERS = Path(__file__).parents[3] / "plugins" / "filter"
 NAMES = sorted(path.stem for path in FILTERS.glob("*.py"))
 ARN = "arn:aws:eks:us-west-2:123456789012:cluster/demo"
 POLICY = "arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"
-WANTED = {"name": "demo-role", "policies": [POLICY], "tags": {"gpuops.eks/owner": ARN}, "trust": {"Version": "2012-10-17"}}
-ROLE = {
+WANTED: dict[str, t.Any] = {
+    "name": "demo-role",
+    "policies": [POLICY],
+    "tags": {"gpuops.eks/owner": ARN},
+    "trust": {"Version": "2012-10-17"},
+}
+ROLE: dict[str, t.Any] = {
     "arn": "arn:aws:iam::123456789012:role/demo-role",
     "assume_role_policy_document": {"Version": "2012-10-17"},
     "tags": {"gpuops.eks/owner": ARN, "team": "a"},
@@ -76,6 +81,9 @@ def test_destroy_needs_exactly_the_clusters_of_the_run(confirmation: t.Any, clus
 
 def test_owner_tags_are_those_of_the_modules() -> None:
     assert apply("owner_tags", ARN, "logs") == {"gpuops.eks/owner": ARN, "gpuops.eks/component": "logs"}
+    tags = apply("owner_tags", ARN, "logs", {"cost-center": 42, "shared": True})
+    assert tags == {"cost-center": "42", "shared": "true", "gpuops.eks/owner": ARN, "gpuops.eks/component": "logs"}
+    assert apply("owner_tags", ARN, "logs", None) == apply("owner_tags", ARN, "logs")
 
 
 def test_short_name_stays_unique() -> None:
@@ -106,6 +114,14 @@ def test_a_role_that_is_missing_is_created_with_its_policies() -> None:
 def test_a_role_that_exists_gets_what_it_lacks(changes: dict[str, t.Any], actions: list[str]) -> None:
     steps = apply("role_plan", [{"iam_roles": [{**ROLE, **changes}], "item": WANTED}])
     assert [step["action"] for step in steps] == actions
+
+
+def test_tags_that_are_no_strings_are_what_aws_keeps_of_them() -> None:
+    item = {**WANTED, "tags": {**WANTED["tags"], "cost-center": 42, "shared": True}}
+    role = {**ROLE, "tags": {**ROLE["tags"], "cost-center": "42", "shared": "true"}}
+    assert apply("role_plan", [{"iam_roles": [role], "item": item}]) == []
+    other = {**role, "tags": {**role["tags"], "cost-center": "43"}}
+    assert [step["action"] for step in apply("role_plan", [{"iam_roles": [other], "item": item}])] == ["iam:TagRole"]
 
 
 def test_plans_are_counted_and_shown() -> None:

@@ -58,6 +58,11 @@ def test_networks_that_may_reach_the_public_endpoint_mean_that_there_is_one() ->
     assert Wanted.from_params({"name": "demo", "public_access_cidrs": []}).public_access_cidrs is None
 
 
+def test_tags_become_text() -> None:
+    tags = {"cost": 7, 8: True, "team": "ml"}
+    assert Wanted.from_params({"name": "demo", "tags": tags}).tags == {"cost": "7", "8": "true", "team": "ml"}
+
+
 def test_what_is_not_set_is_not_managed() -> None:
     assert set(Wanted.from_params({"name": "demo"}).fields().values()) == {None}
 

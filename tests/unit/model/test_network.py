@@ -116,7 +116,7 @@ def test_all_faults_come_at_once() -> None:
 
 
 def test_tags_become_text() -> None:
-    assert Wanted.from_params({"tags": {"cost": 7, 8: True}}).tags == {"cost": "7", "8": "True"}
+    assert Wanted.from_params({"tags": {"cost": 7, 8: True}}).tags == {"cost": "7", "8": "true"}
     assert Wanted.from_params({}).tags is None
 
 
