@@ -10,6 +10,7 @@ import socket
 import typing as t
 
 import pytest
+from ansible_collections.gpuops.eks.plugins.module_utils._run import patience
 from ansible_collections.gpuops.eks.plugins.modules.eks_gpu_nodepool import main
 
 from tests.wire.harness import Wire
@@ -207,6 +208,49 @@ def test_create(wire: Wire) -> None:
     }
 
 
+TEMPLATE_LATE = "Launch template could not be found : The specified launch template, with template ID lt-1, does not exist."
+VERSION_LATE = "Could not find the specified version 3 for the launch template with ID lt-1."
+ROLE_LATE = (
+    f"Following required service principals [ec2.amazonaws.com] were not found in the trust relationships of nodeRole {ROLE}",
+    "The role with name demo-node cannot be found.",
+    "Amazon EKS Nodegroups was unable to assume the service-linked role.",
+)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    made: list[float] = []
+    monkeypatch.setattr(patience.time, "sleep", made.append)
+    return made
+
+
+@pytest.mark.parametrize("message", [TEMPLATE_LATE, VERSION_LATE, *ROLE_LATE])
+def test_eks_knows_the_template_and_the_role_a_moment_later(wire: Wire, pauses: list[float], message: str) -> None:
+    expect_place(wire)
+    expect_types(wire)
+    expect_templates(wire)
+    expect_names(wire)
+    expect_role(wire)
+    wire.expect("ec2:CreateLaunchTemplate", CREATE_TEMPLATE, {"LaunchTemplate": {"LaunchTemplateId": "lt-1"}})
+    wire.expect_error("eks:CreateNodegroup", CREATE_NODEGROUP, "InvalidParameterException", message)
+    wire.expect("eks:CreateNodegroup", CREATE_NODEGROUP, nodegroup("CREATING"))
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup("CREATING"))
+    assert actions(wire.run(main, {**PARAMS, "wait": False})) == ["ec2:CreateLaunchTemplate", "eks:CreateNodegroup"]
+    assert len(pauses) == 1
+
+
+def test_another_refusal_of_a_group_is_not_repeated(wire: Wire, pauses: list[float]) -> None:
+    expect_place(wire)
+    expect_types(wire)
+    expect_templates(wire)
+    expect_names(wire)
+    expect_role(wire)
+    wire.expect("ec2:CreateLaunchTemplate", CREATE_TEMPLATE, {"LaunchTemplate": {"LaunchTemplateId": "lt-1"}})
+    wire.expect_error("eks:CreateNodegroup", CREATE_NODEGROUP, "InvalidParameterException", "Subnets are not tagged")
+    assert "Subnets are not tagged" in wire.run(main, PARAMS)["msg"]
+    assert pauses == []
+
+
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_nothing_to_do(wire: Wire, check_mode: bool) -> None:
     expect_existing(wire)
@@ -300,7 +344,7 @@ def test_a_failed_update_is_told_in_the_services_words(wire: Wire) -> None:
     assert "subnet-a has none left" in result["msg"]
 
 
-def test_a_new_disk_is_a_new_version_of_the_template(wire: Wire) -> None:
+def test_a_new_disk_is_a_new_version_of_the_template(wire: Wire, pauses: list[float]) -> None:
     expect_existing(wire)
     version = {"LaunchTemplateId": "lt-1", "VersionNumber": 1, "LaunchTemplateData": template_data()}
     request = {"LaunchTemplateId": "lt-1", "Versions": ["1"]}
@@ -308,6 +352,7 @@ def test_a_new_disk_is_a_new_version_of_the_template(wire: Wire) -> None:
     made = {"LaunchTemplateVersion": {"LaunchTemplateId": "lt-1", "VersionNumber": 3}}
     wire.expect("ec2:CreateLaunchTemplateVersion", {"LaunchTemplateId": "lt-1", "LaunchTemplateData": template_data(300)}, made)
     update = {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": "3"}, "releaseVersion": "1.36.1-20260724"}
+    wire.expect_error("eks:UpdateNodegroupVersion", update, "InvalidParameterException", VERSION_LATE)
     wire.expect("eks:UpdateNodegroupVersion", update, {"update": {"id": "u-1"}})
     request = {"name": "demo", "nodegroupName": NAME, "updateId": "u-1"}
     wire.expect("eks:DescribeUpdate", request, {"update": {"id": "u-1", "status": "Successful"}})
@@ -315,6 +360,7 @@ def test_a_new_disk_is_a_new_version_of_the_template(wire: Wire) -> None:
     result = wire.run(main, {**PARAMS, "disk": {"size_gib": 300}})
     assert actions(result) == ["ec2:CreateLaunchTemplateVersion", "eks:UpdateNodegroupVersion"]
     assert result["nodepool"]["groups"][0]["launch_template"] == {"id": "lt-1", "version": "3"}
+    assert len(pauses) == 1
 
 
 def test_resume_after_the_template_was_made(wire: Wire) -> None:

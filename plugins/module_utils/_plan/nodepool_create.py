@@ -17,11 +17,21 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import Reference, ensure_template, pool_tags
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import (
+    TEMPLATE_NOT_READY,
+    Reference,
+    ensure_template,
+    pool_tags,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Effect, Step, Wait, planned
 
 Fields = dict[str, tuple[t.Any, t.Any]]
 _HALF_MADE = ("CREATE_FAILED", "DELETE_FAILED")
+# What EKS says of a role that IAM has, the nodes' or its own for node groups, but that EKS cannot see or take yet.
+_ROLE_NOT_READY = (
+    r"^InvalidParameterException: .*(role.*(does not exist|cannot be found)|service principals.*were not found in the trust relationships)",
+    r"^Invalid(Parameter|Request)Exception: .*unable to assume the service-linked role",
+)
 _BUSY = ("CREATING", "UPDATING")
 
 
@@ -81,7 +91,14 @@ def create_group(group: WantedGroup, there: Nodegroup | None, template: LaunchTe
         )
     after = _new_group(group, settings, role or "", reference)
     target = there.name if there is not None else after.arn
-    create = Step(action="eks:CreateNodegroup", target=target, effect=effect, request=_request(after, owner), needs=needs)
+    create = Step(
+        action="eks:CreateNodegroup",
+        target=target,
+        effect=effect,
+        request=_request(after, owner),
+        needs=needs,
+        passing=(*TEMPLATE_NOT_READY, *_ROLE_NOT_READY),
+    )
     return GroupPlan(
         after=after,
         steps=(*steps, *(() if needs else (create,))),

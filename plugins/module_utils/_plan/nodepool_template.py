@@ -18,6 +18,11 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step
 
 _NAME_LIMIT = 128
 Reference = tuple[str, str]
+# What EKS says of a launch template, or a version of one, that EC2 has just made and EKS cannot see yet.
+TEMPLATE_NOT_READY = (
+    r"^Invalid(Parameter|Request)Exception: .*[Ll]aunch template.*(could not be found|does not exist)",
+    r"^Invalid(Parameter|Request)Exception: .*[Cc]ould not find the specified version",
+)
 
 
 def template_name(owner: Owner, group: str) -> str:

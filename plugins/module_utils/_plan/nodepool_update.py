@@ -32,6 +32,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create i
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import (
+    TEMPLATE_NOT_READY,
     content_of_existing,
     ensure_version,
     manages_template,
@@ -262,6 +263,7 @@ def _template(
         reason="nodes are replaced, as update.max_unavailable allows",
         request=request,
         binds={planned("update", f"{there.name}/version"): "update.id"},
+        passing=TEMPLATE_NOT_READY,
     )
     return [*steps, update], fields, dataclasses.replace(there, launch_template=reference)
 
