@@ -60,7 +60,7 @@ options:
     description:
       - Subnets for nodes, as the result of M(gpuops.eks.eks_network) has them. Those with O(subnets[].tier=private) are used, all of them
         where none is marked so. The cluster's own subnets when left out.
-      - Ids may be planned ones; nothing is read for those.
+      - In check mode ids may be planned ones; nothing is read for those.
     type: list
     elements: dict
     suboptions:
@@ -83,7 +83,7 @@ options:
         type: str
   node_role_arn:
     description:
-      - Name or ARN of the role of nodes whose pool has no O(iam.node_role). May be a planned one.
+      - Name or ARN of the role of nodes whose pool has no O(iam.node_role). May be a planned one in check mode.
     type: str
   purge_tags:
     description:

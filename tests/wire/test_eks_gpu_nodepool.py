@@ -466,6 +466,25 @@ def test_check_mode_on_an_empty_account(wire: Wire) -> None:
     assert result["diff"]["after"][NAME]["subnets"] == ["planned:subnet/demo-private-us-west-2a"]
 
 
+def test_planned_ids_are_for_check_mode(wire: Wire) -> None:
+    own = {"iam": {"node_role": "planned:role/other"}, "network": {"subnets": ["planned:subnet/x"]}}
+    pools = [{**POOL, "zones": None}, {**POOL, "name": "other", "zones": None, **own}]
+    params = {name: PLANNED[name] for name in ("cluster_name", "node_role_arn", "subnets")}
+    expect_place(wire, subnets=())
+    expect_types(wire)
+    expect_templates(wire)
+    expect_names(wire)
+    result = wire.run(main, {**params, "pools": pools})
+    planned = {fault["path"]: fault["value"] for fault in result["faults"] if "planned ids are for check mode" in fault["allowed"]}
+    assert planned == {
+        "node_role_arn": "planned:role/demo-node",
+        "pools[1].iam.node_role": "planned:role/other",
+        "subnets[0].id": "planned:subnet/demo-private-us-west-2a",
+        "pools[1].network.subnets[0]": "planned:subnet/x",
+    }
+    assert all(fault["source"] for fault in result["faults"])
+
+
 def test_every_missing_fact_at_once_and_no_write(wire: Wire) -> None:
     params = {**PARAMS, "subnets": [*PARAMS["subnets"], {"id": "subnet-b"}], "zones": ["us-west-2a", "us-west-2b"]}
     wire.expect("sts:GetCallerIdentity", {}, {"Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:user/me", "UserId": "u"})

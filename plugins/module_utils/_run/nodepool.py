@@ -79,6 +79,7 @@ def _pools(params: Params) -> list[Pool]:
 def _present(run: Run, owner: Owner) -> Outcome:
     pools = _pools(run.params)
     place, faults, warnings = _place(run, pools, owner)
+    faults += [] if run.check_mode else _planned_faults(run.params, pools)
     nodegroups = _nodegroups(run.aws, owner, [pool.name for pool in pools]) if place.cluster else {}
     facts = _ec2_facts(run.aws, pools)
     resolutions = [resolve_groups(pool, place.subnets[pool.name], facts) for pool in pools]
@@ -136,7 +137,7 @@ def _place(run: Run, pools: t.Sequence[Pool], owner: Owner) -> tuple[_Place, lis
     there = _subnets(run.aws, real)
     found = {id_: dataclasses.replace(subnet, tier=known[id_].tier if id_ in known else "") for id_, subnet in there.items()}
     found |= {id_: subnet for id_, subnet in known.items() if is_planned(id_) and subnet.zone}
-    faults += _subnet_faults(run.params, pools, found)
+    faults += [fault for fault in _subnet_faults(run.params, pools, found) if run.check_mode or not is_planned(fault.value)]
     common = for_nodes([found[id_] for id_ in defaults if id_ in found])
     subnets = {pool.name: tuple(found[id_] for id_ in pool.subnets if id_ in found) if pool.subnets else common for pool in pools}
     return _Place(cluster=cluster, subnets=subnets), faults, warnings
@@ -144,8 +145,6 @@ def _place(run: Run, pools: t.Sequence[Pool], owner: Owner) -> tuple[_Place, lis
 
 def _subnet_faults(params: Params, pools: t.Sequence[Pool], found: t.Container[str]) -> list[Fault]:
     """Subnets that do not exist, and planned ones of which the zone is not known."""
-    paths = {f"subnets[{index}].id": subnet["id"] for index, subnet in enumerate(params.get("subnets") or ())}
-    paths |= {join(pool.path, f"network.subnets[{index}]"): id_ for pool in pools for index, id_ in enumerate(pool.subnets)}
     return [
         Fault(
             path=path,
@@ -153,8 +152,28 @@ def _subnet_faults(params: Params, pools: t.Sequence[Pool], found: t.Container[s
             allowed="a planned subnet that is in subnets with its zone" if is_planned(id_) else "the id of a subnet of this region",
             source="ec2:DescribeSubnets",
         )
-        for path, id_ in paths.items()
+        for path, id_ in _given_subnets(params, pools).items()
         if id_ not in found
+    ]
+
+
+def _given_subnets(params: Params, pools: t.Sequence[Pool]) -> dict[str, str]:
+    """The ids of subnets by where they stand in the options."""
+    paths = {f"subnets[{index}].id": subnet["id"] for index, subnet in enumerate(params.get("subnets") or ())}
+    return paths | {join(pool.path, f"network.subnets[{index}]"): id_ for pool in pools for index, id_ in enumerate(pool.subnets)}
+
+
+def _planned_faults(params: Params, pools: t.Sequence[Pool]) -> list[Fault]:
+    """Stand-ins for ids are for check mode; a real run has real ids."""
+    common = params.get("node_role_arn")
+    given = {"node_role_arn": common}
+    given |= {join(pool.path, "iam.node_role"): pool.node_role for pool in pools if pool.node_role != common}
+    given |= _given_subnets(params, pools)
+    allowed = "the id of what exists; planned ids are for check mode"
+    return [
+        Fault(path=path, value=value, allowed=allowed, source="the options of eks_gpu_nodepool")
+        for path, value in given.items()
+        if is_planned(value)
     ]
 
 
