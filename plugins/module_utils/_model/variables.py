@@ -421,7 +421,7 @@ ROLES: dict[str, Options] = {
     "eks_cluster": {**IDENTITY, **CLUSTER},
     "gpu_nodepools": {**_EVERY_POOL, **POOLS_ROLE},
     "gpu_sharing": {**_EVERY_POOL, **SHARING},
-    "gpu_workloads": {**IDENTITY, **WORKLOADS},
+    "gpu_workloads": {**_EVERY_POOL, **WORKLOADS},
     "gpu_capacity_report": IDENTITY,
     "gpu_verify": {**_EVERY_POOL, **VERIFY},
     "eks_teardown": {**_EVERY_POOL, **TEARDOWN},

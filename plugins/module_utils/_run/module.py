@@ -116,7 +116,7 @@ class Run:
         """The way to the API server; GpuopsError where the cluster does not exist or has no endpoint yet."""
         if (found := self.find_kubernetes()) is None:
             name = self.params["cluster_name"]
-            status = f"is {self._cluster['status']} and has no endpoint yet" if self._cluster else f"does not exist in {self.region}"
+            status = f"is {self._cluster['status']} and has no endpoint" if self._cluster else f"does not exist in {self.region}"
             raise GpuopsError(
                 f"EKS cluster {name} {status}.", hint="Make it first: gpuops.eks.eks_cluster, or role gpuops.eks.eks_cluster."
             )
