@@ -307,7 +307,7 @@ def test_a_group_whose_share_became_zero_is_emptied(wire: Wire) -> None:
     wire.expect("ec2:DescribeSubnets", {"Filters": [{"Name": "subnet-id", "Values": list(places)}]}, {"Subnets": found})
     wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": [NAME, second]})
     one = {"minSize": 0, "maxSize": 1, "desiredSize": 0}
-    there = {"nodegroupName": second, "subnets": ["subnet-b"]}
+    there: dict[str, t.Any] = {"nodegroupName": second, "subnets": ["subnet-b"]}
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(scalingConfig=one))
     wire.expect("eks:DescribeNodegroup", {**SUBJECT, "nodegroupName": second}, nodegroup(**there))
     expect_types(wire, zones=("us-west-2a", "us-west-2b"))
