@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,8 +17,17 @@ BIN = Path(sys.executable).parent
 
 
 def checkout(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with this environment's programs first in PATH and the checkout's ansible.cfg in force."""
-    return {**base, "PATH": f"{BIN}{os.pathsep}{base.get('PATH', os.defpath)}", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    """Return the variables with this environment's programs first in PATH and the checkout's ansible.cfg in force.
+
+    Ansible would keep modules below the home that the user's account names, which not every account has; HOME is where set-up found room.
+    """
+    home = Path(base.get("HOME") or tempfile.gettempdir())
+    return {
+        **base,
+        "PATH": f"{BIN}{os.pathsep}{base.get('PATH', os.defpath)}",
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_REMOTE_TEMP": str(home / ".ansible" / "tmp"),
+    }
 
 
 def without_aws(base: Mapping[str, str]) -> dict[str, str]:

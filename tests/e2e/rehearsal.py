@@ -83,6 +83,7 @@ class Rehearsal:
             "AWS_EC2_METADATA_DISABLED": "true",
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_REMOTE_TEMP": str(self.directory / "ansible"),  # the account's own home need not exist
         }
 
     def lab(self, *arguments: str) -> str:

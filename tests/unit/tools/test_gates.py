@@ -170,3 +170,8 @@ def test_the_lab_is_stopped_before_and_after_molecule_whatever_its_end(monkeypat
     else:
         assert scenarios.run(["molecule", "test"]) == code
     assert called == ["down", "molecule", "down"]
+
+
+def test_modules_are_kept_below_home_also_where_the_account_has_none(tmp_path: Path) -> None:
+    assert surroundings.checkout({"HOME": str(tmp_path)})["ANSIBLE_REMOTE_TEMP"] == str(tmp_path / ".ansible" / "tmp")
+    assert Path(surroundings.checkout({})["ANSIBLE_REMOTE_TEMP"]).is_absolute()
