@@ -18,6 +18,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     GPU_RESOURCE,
     NODEPOOL_LABEL,
 )
+from ansible_collections.gpuops.eks.plugins.module_utils._model.names import tag_texts
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
 
 Params = t.Mapping[str, t.Any]
@@ -294,7 +295,5 @@ class Pool:
 
 
 def _texts(values: t.Mapping[str, t.Any] | None) -> dict[str, str] | None:
-    """Labels and tags as the services take them; YAML's true and 1 are written as such."""
-    if values is None:
-        return None
-    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in values.items()}
+    """Labels and tags as the services take them; None where they are not managed."""
+    return None if values is None else tag_texts(values)
