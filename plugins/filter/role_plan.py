@@ -17,7 +17,8 @@ options:
   _input:
     description:
       - Results of M(amazon.aws.iam_role_info) in a loop over the roles that are wanted.
-      - Each item has C(name), C(policies) (ARNs of managed policies), C(tags) and C(trust) (the trust policy).
+      - Each item has C(name), C(policies) (ARNs of managed policies), C(tags) and C(trust) (the trust policy), and may have C(boundary) (ARN of its
+        permissions boundary) and C(policy) (a policy of its own, as a document).
     type: list
     elements: dict
     required: true
@@ -68,7 +69,8 @@ def _steps(found: t.Sequence[Role], wanted: Role) -> list[Step]:
 def _create(wanted: Role) -> list[Step]:
     target = planned("role", wanted["name"])
     create = Step(action="iam:CreateRole", target=target, effect="create", reason="it does not exist")
-    return [create, *(_attach(target, policy, "create") for policy in wanted["policies"])]
+    own = [Step(action="iam:PutRolePolicy", target=target, effect="create", fields=("policy",))] if wanted.get("policy") else []
+    return [create, *(_attach(target, policy, "create") for policy in wanted["policies"]), *own]
 
 
 def _attach(target: str, policy: str, effect: Effect) -> Step:
@@ -83,6 +85,9 @@ def _update(found: Role, wanted: Role) -> list[Step]:
         )
     if any((found.get("tags") or {}).get(key) != value for key, value in tag_texts(wanted["tags"]).items()):
         steps.append(Step(action="iam:TagRole", target=found["arn"], effect="update", fields=("tags",)))
+    boundary = (found.get("permissions_boundary") or {}).get("permissions_boundary_arn")
+    if wanted.get("boundary") and wanted["boundary"] != boundary:
+        steps.append(Step(action="iam:PutRolePermissionsBoundary", target=found["arn"], effect="update", fields=("boundary",)))
     attached = {policy["policy_arn"] for policy in found.get("managed_policies") or ()}
     return [*steps, *(_attach(found["arn"], policy, "update") for policy in wanted["policies"] if policy not in attached)]
 

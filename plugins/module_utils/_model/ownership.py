@@ -26,6 +26,12 @@ class Owner:
     account: str
     partition: str = "aws"
 
+    @classmethod
+    def from_arn(cls, arn: str) -> Owner:
+        """The owner that a cluster's ARN names."""
+        parts = arn.split(":", 5)  # arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
+        return cls(cluster_name=parts[5].partition("/")[2], region=parts[3], account=parts[4], partition=parts[1])
+
     @property
     def arn(self) -> str:
         return f"arn:{self.partition}:eks:{self.region}:{self.account}:cluster/{self.cluster_name}"
