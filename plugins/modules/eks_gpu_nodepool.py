@@ -77,13 +77,22 @@ options:
       tier:
         description: What the subnet is for.
         type: str
-        choices: [public, private]
+        choices: [public, private, intra]
       cidr_block:
         description: Its addresses. Not looked at.
         type: str
   node_role_arn:
     description:
       - Name or ARN of the role of nodes whose pool has no O(iam.node_role). May be a planned one in check mode.
+    type: str
+  volumes_key_arn:
+    description:
+      - KMS key with which the disks of new groups are encrypted where their pool sets no O(disk.kms_key). May be a planned one in check mode.
+    type: str
+  kubernetes_version:
+    description:
+      - Kubernetes version, in quotes, that groups that are there are brought to, by one minor version at a time and never above the cluster's.
+        Their nodes are replaced as O(update) allows. Not set, groups keep their version.
     type: str
   purge_tags:
     description:
@@ -293,7 +302,7 @@ SUBNET = {
     "id": {"type": "str", "required": True},
     "zone": {"type": "str"},
     "zone_id": {"type": "str"},
-    "tier": {"type": "str", "choices": ["public", "private"]},
+    "tier": {"type": "str", "choices": ["public", "private", "intra"]},
     "cidr_block": {"type": "str"},
 }
 
@@ -303,6 +312,8 @@ ARGUMENTS = ArgumentSpec(
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "subnets": {"type": "list", "elements": "dict", "options": SUBNET},
         "node_role_arn": {"type": "str"},
+        "volumes_key_arn": {"type": "str"},
+        "kubernetes_version": {"type": "str"},
         "purge_tags": {"type": "bool", "default": True},
         "pools": {"type": "list", "elements": "dict", "options": argument_options()},
         **argument_options(flat=True),

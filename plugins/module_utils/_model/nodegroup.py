@@ -50,6 +50,7 @@ class Nodegroup:
     tags: t.Mapping[str, str] = field(default_factory=dict)
     launch_template: tuple[str, str] | None = None
     release_version: str = ""
+    version: str = ""
     auto_scaling_group: str | None = None
     issues: tuple[str, ...] = ()
 
@@ -79,6 +80,7 @@ class Nodegroup:
             tags=dict(reply.get("tags") or {}),
             launch_template=(template["id"], template["version"]) if template else None,
             release_version=reply.get("releaseVersion", ""),
+            version=reply.get("version", ""),
             auto_scaling_group=groups[0].get("name"),
             issues=tuple(f"{issue.get('code')}: {issue.get('message')}" for issue in reply.get("health", {}).get("issues") or ()),
         )

@@ -224,10 +224,11 @@ class Pool:
     update: Update = field(default_factory=Update)
     repair: bool | None = None
     tags: t.Mapping[str, str] | None = None
+    volumes_key: str | None = None
 
     @classmethod
-    def from_params(cls, params: Params, *, path: str = "", node_role: str | None = None) -> Pool:
-        """From validated options (pool_faults); ``node_role`` is the role of pools that name none."""
+    def from_params(cls, params: Params, *, path: str = "", node_role: str | None = None, volumes_key: str | None = None) -> Pool:
+        """From validated options (pool_faults); ``node_role`` is the role of pools that name none, ``volumes_key`` the KMS key of new ones."""
         disk, taints, sharing = section(params, "disk"), params.get("taints"), params.get("sharing")
         return cls(
             name=params["name"],
@@ -250,6 +251,7 @@ class Pool:
             update=Update.from_params(section(params, "update")),
             repair=section(params, "repair").get("enabled"),
             tags=_texts(params.get("tags")),
+            volumes_key=volumes_key,
         )
 
     @property

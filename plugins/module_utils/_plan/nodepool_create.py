@@ -37,11 +37,15 @@ _BUSY = ("CREATING", "UPDATING")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What holds for all groups of a run. ``roles`` are the ARNs of node roles by the name or ARN that pools give."""
+    """What holds for all groups of a run. ``roles`` are the ARNs of node roles by the name or ARN that pools give.
+
+    ``kubernetes_version`` is the one that groups that are there are brought to; None leaves them at theirs.
+    """
 
     owner: Owner
     roles: t.Mapping[str, str] = field(default_factory=dict)
     purge_tags: bool = True
+    kubernetes_version: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,8 @@ def content_of_new(owner: Owner, group: WantedGroup) -> TemplateContent:
     pool = group.pool
     kept = set(group.instance_types)
     raid0 = pool.raid0 and any(instance.instance_store for instance in group.matching if instance.name in kept)
-    return new_content(pool.effective_ami_family, pool.disk, pool_tags(owner, pool), raid0=raid0)
+    disk = dataclasses.replace(pool.disk, kms_key=pool.disk.kms_key or pool.volumes_key)
+    return new_content(pool.effective_ami_family, disk, pool_tags(owner, pool), raid0=raid0)
 
 
 def content_of_existing(owner: Owner, pool: Pool, there: TemplateContent, *, purge_tags: bool) -> TemplateContent:

@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import minor
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     DEVICE_PLUGIN_CONFIG_LABEL,
@@ -233,7 +234,47 @@ def _tags(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[lis
 def _template(
     group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None, settings: Settings
 ) -> tuple[list[Step], Fields, Nodegroup]:
-    """A version with what the user set, and the group moved to it: EKS then replaces its nodes, a few at a time."""
+    """A launch template version with what the user set, and the Kubernetes version that is asked for: EKS then replaces the nodes, a few at a
+    time, once for both."""
+    steps, fields, after = _template_version(group, there, template, settings)
+    upgrade = _upgrade(there, settings)
+    fields |= upgrade
+    if not fields:
+        return [], {}, there
+    request: dict[str, t.Any] = subject(settings.owner, there.name)
+    if after.launch_template != there.launch_template and after.launch_template:
+        id_, version = after.launch_template
+        request["launchTemplate"] = {"id": id_, "version": version}
+    if upgrade:
+        request["version"] = settings.kubernetes_version
+        after = dataclasses.replace(after, version=settings.kubernetes_version or "")
+    elif there.release_version:
+        request["releaseVersion"] = there.release_version
+    names = [*(["launch_template.version"] if "launchTemplate" in request else []), *upgrade]
+    update = Step(
+        action="eks:UpdateNodegroupVersion",
+        target=there.name,
+        effect="update",
+        fields=tuple(names),
+        reason="nodes are replaced, as update.max_unavailable allows",
+        request=request,
+        binds={planned("update", f"{there.name}/version"): "update.id"},
+        passing=TEMPLATE_NOT_READY,
+    )
+    return [*steps, update], fields, after
+
+
+def _upgrade(there: Nodegroup, settings: Settings) -> Fields:
+    """The Kubernetes version of a group that is behind the one that is asked for; a group is never taken back."""
+    wanted = settings.kubernetes_version
+    if wanted is None or not there.version or minor(there.version) >= minor(wanted):
+        return {}
+    return {"version": (there.version, wanted)}
+
+
+def _template_version(
+    group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None, settings: Settings
+) -> tuple[list[Step], Fields, Nodegroup]:
     if template is None or there.launch_template is None or not manages_template(group.pool):
         return [], {}, there
     current = template.versions.get(there.launch_template[1])
@@ -252,20 +293,7 @@ def _template(
         if before != after
     }
     steps, reference = ensure_version(template, wanted, "disk or tags of the instances differ")
-    request: dict[str, t.Any] = {**subject(settings.owner, there.name), "launchTemplate": {"id": reference[0], "version": reference[1]}}
-    if there.release_version:
-        request["releaseVersion"] = there.release_version
-    update = Step(
-        action="eks:UpdateNodegroupVersion",
-        target=there.name,
-        effect="update",
-        fields=("launch_template.version",),
-        reason="nodes are replaced, as update.max_unavailable allows",
-        request=request,
-        binds={planned("update", f"{there.name}/version"): "update.id"},
-        passing=TEMPLATE_NOT_READY,
-    )
-    return [*steps, update], fields, dataclasses.replace(there, launch_template=reference)
+    return steps, fields, dataclasses.replace(there, launch_template=reference)
 
 
 def _immutable(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[Fault, ...]:

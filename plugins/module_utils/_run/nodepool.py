@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws
@@ -34,6 +35,18 @@ _FILTER_VALUES = 200  # EC2 takes at most 200 values in a filter
 # Names of groups begin with their pool's name; the longest are cut at 54 characters.
 _PREFIX = 50
 _READY = ("ACTIVE", "UPDATING")
+_FORMS = {
+    "volumes_key_arn": (
+        re.compile(r"arn:aws[a-z-]*:kms:[^:]+:[0-9]{12}:key/.+|planned:.+"),
+        "the ARN of a KMS key",
+        "EC2 API, EbsBlockDevice",
+    ),
+    "kubernetes_version": (
+        re.compile(r"[1-9]\.[0-9]{1,3}"),
+        "a Kubernetes version in quotes, such as '1.34'",
+        "EKS API Reference, UpdateNodegroupVersion",
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +60,7 @@ class _Place:
 def validate(params: Params) -> list[Fault]:
     """Every fault of form, for values of any type."""
     faults = cluster_name_faults(params.get("cluster_name"), "cluster_name") + role_faults(params.get("node_role_arn"), "node_role_arn")
+    faults += _match_faults(params)
     pools = params.get("pools")
     if params.get("state") == "absent":
         named = pools if isinstance(pools, list) else [params]
@@ -55,6 +69,14 @@ def validate(params: Params) -> list[Fault]:
             fault for pool, path in zip(named, where, strict=True) if isinstance(pool, dict) for fault in name_faults(pool, path)
         ]
     return faults + (pools_faults(pools, "pools") if pools is not None else _single_faults(params))
+
+
+def _match_faults(params: Params) -> list[Fault]:
+    return [
+        Fault(path=name, value=params[name], allowed=allowed, source=source)
+        for name, (pattern, allowed, source) in _FORMS.items()
+        if params.get(name) is not None and not isinstance(params[name], (list, dict)) and not pattern.fullmatch(str(params[name]))
+    ]
 
 
 def _single_faults(params: Params) -> list[Fault]:
@@ -70,10 +92,10 @@ def job(run: Run) -> Outcome:
 
 
 def _pools(params: Params) -> list[Pool]:
-    role = params.get("node_role_arn")
+    common = {"node_role": params.get("node_role_arn"), "volumes_key": params.get("volumes_key_arn")}
     if params.get("pools") is None:
-        return [Pool.from_params(params, node_role=role)]
-    return [Pool.from_params(pool, path=f"pools[{index}]", node_role=role) for index, pool in enumerate(params["pools"])]
+        return [Pool.from_params(params, **common)]
+    return [Pool.from_params(pool, path=f"pools[{index}]", **common) for index, pool in enumerate(params["pools"])]
 
 
 def _present(run: Run, owner: Owner) -> Outcome:
@@ -88,7 +110,9 @@ def _present(run: Run, owner: Owner) -> Outcome:
     made = [group for group in groups if takes_part(group, nodegroups.get(group.name), owner)]
     observed = _observed(run.aws, owner, made, nodegroups)
     roles, role_read_faults = _roles(run.aws, pools, made, observed)
-    settings = Settings(owner=owner, roles=roles, purge_tags=run.params["purge_tags"])
+    settings = Settings(
+        owner=owner, roles=roles, purge_tags=run.params["purge_tags"], kubernetes_version=run.params.get("kubernetes_version")
+    )
     planned = plan_pools(groups, observed, settings)
     if faults := [*faults, *role_read_faults, *planned.faults]:
         raise InvalidInput(faults)
@@ -166,7 +190,7 @@ def _given_subnets(params: Params, pools: t.Sequence[Pool]) -> dict[str, str]:
 def _planned_faults(params: Params, pools: t.Sequence[Pool]) -> list[Fault]:
     """Stand-ins for ids are for check mode; a real run has real ids."""
     common = params.get("node_role_arn")
-    given = {"node_role_arn": common}
+    given = {"node_role_arn": common, "volumes_key_arn": params.get("volumes_key_arn")}
     given |= {join(pool.path, "iam.node_role"): pool.node_role for pool in pools if pool.node_role != common}
     given |= _given_subnets(params, pools)
     allowed = "the id of what exists; planned ids are for check mode"

@@ -573,6 +573,49 @@ def test_a_change_of_disk_waits_for_the_change_of_settings() -> None:
     assert [wait.arguments["updateId"] for wait in planned.plan.waits] == [f"planned:update/{NAME}/version"]
 
 
+UPGRADE = dataclasses.replace(SETTINGS, kubernetes_version="1.36")
+
+
+def test_a_group_is_brought_to_the_kubernetes_version_that_is_asked_for() -> None:
+    there = existing(pool(), version="1.35", release_version="1.35.1-20260701")
+    [group_] = groups_of(pool())
+    found = plan_pools([group_], observed(there), UPGRADE)
+    [step] = found.plan.steps
+    assert (step.action, step.fields) == ("eks:UpdateNodegroupVersion", ("version",))
+    assert step.request == {"clusterName": "demo", "nodegroupName": there.name, "version": "1.36"}
+
+
+@pytest.mark.parametrize("version", ["1.36", "1.37"])
+def test_a_group_is_never_taken_back(version: str) -> None:
+    assert plan_pools(groups_of(pool()), observed(existing(pool(), version=version)), UPGRADE).plan.steps == ()
+
+
+def test_a_new_disk_and_a_new_version_replace_the_nodes_once() -> None:
+    there = existing(pool(), version="1.35", release_version="1.35.1-20260701")
+    wanted = pool(disk={"size_gib": 300})
+    found = plan_pools(groups_of(wanted), observed(there), UPGRADE)
+    assert [step.action for step in found.plan.steps] == ["ec2:CreateLaunchTemplateVersion", "eks:UpdateNodegroupVersion"]
+    request = found.plan.steps[1].request
+    assert request["version"] == "1.36"
+    assert "launchTemplate" in request
+    assert "releaseVersion" not in request
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "arn:key"), ("arn:own", "arn:own")])
+def test_new_disks_take_the_key_for_volumes_unless_the_pool_names_one(own: str | None, expected: str) -> None:
+    params = {"name": "inference", "instances": {"types": ["g5.2xlarge"]}, "zones": ["us-west-2a"], "disk": {"kms_key": own}}
+    made = plan_pools(groups_of(Pool.from_params(params, node_role=ROLE, volumes_key="arn:key")), Observed(), SETTINGS)
+    [mapping] = made.plan.steps[0].request["LaunchTemplateData"]["BlockDeviceMappings"]
+    assert (mapping["Ebs"]["KmsKeyId"], mapping["Ebs"]["Encrypted"]) == (expected, True)
+
+
+def test_the_key_for_volumes_is_no_drift_of_a_group_that_is_there() -> None:
+    there = existing(pool())
+    params = {"name": "inference", "instances": {"types": ["g5.2xlarge"]}, "zones": ["us-west-2a"]}
+    keyed = Pool.from_params(params, node_role=ROLE, volumes_key="arn:key")
+    assert plan_pools(groups_of(keyed), observed(there), SETTINGS).plan.steps == ()
+
+
 def test_a_template_version_that_an_interrupted_run_made_is_used() -> None:
     there = existing(pool())
     wanted = new_content("al2023", Disk(size_gib=300), there.tags, raid0=True)
