@@ -273,10 +273,13 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The options of one pool, flat, and of several under O(pools)."""
+    """The options of one pool, flat, and of several under O(pools); POOLS has O(pools) alone."""
 
     DOCUMENTATION = r"""
 {options}"""
+
+    POOLS = r"""
+{pools}"""
 '''
 POOLS = [
     "Several pools, handled in one run; node groups are created and updated side by side.",
@@ -289,8 +292,10 @@ def fragment() -> str:
     flat, nested = documented_options(flat=True), documented_options()
     below = {name: flat[name] if flat[name] == option else option for name, option in nested.items()}
     pools = {"description": POOLS, "type": "list", "elements": "dict", "suboptions": below}
-    text = yaml.dump({"options": {**flat, "pools": pools}}, sort_keys=False, width=130, allow_unicode=True)
-    return FRAGMENT.format(options=text)
+    alone = {"description": "The pools that the cluster is to have.", "type": "list", "elements": "dict", "suboptions": nested}
+    texts = ({**flat, "pools": pools}, {"pools": alone})
+    options, only = (yaml.dump({"options": text}, sort_keys=False, width=130, allow_unicode=True) for text in texts)
+    return FRAGMENT.format(options=options, pools=only)
 
 
 def generated() -> dict[Path, str]:

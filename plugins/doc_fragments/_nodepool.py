@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The options of one pool, flat, and of several under O(pools)."""
+    """The options of one pool, flat, and of several under O(pools); POOLS has O(pools) alone."""
 
     DOCUMENTATION = r"""
 options:
@@ -470,4 +470,436 @@ options:
       user_data: *id023
       adopt: *id024
       overrides: *id025
+"""
+
+    POOLS = r"""
+options:
+  pools:
+    description: The pools that the cluster is to have.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the pool, a DNS label. Unique in the cluster.
+        type: str
+        required: true
+      accelerator:
+        description: V(nvidia), also the default, for GPU pools; V(none) for general pools.
+        type: str
+        choices:
+        - nvidia
+        - none
+      provisioner:
+        description:
+        - What makes the nodes. Required with C(state=present).
+        - 'This release has V(managed_node_group); the others are refused by name. V(auto_mode) is reserved: EKS Auto Mode has no device
+          plugin of the user''s, so that it cannot share GPUs.'
+        type: str
+        choices:
+        - managed_node_group
+        - karpenter
+        - auto_scaling_group
+        - auto_mode
+      instances:
+        description:
+        - Which instance types the pool may have; a part that is left out does not constrain. Types or families are required.
+        - They are resolved to at most 20 types per node group, those with the fewest vCPUs and the least memory first. A group that
+          exists keeps its list as long as each type still matches.
+        type: dict
+        suboptions:
+          types:
+            description: Instance types by name. Each has to satisfy the other parts of C(instances).
+            type: list
+            elements: str
+          categories:
+            description: Letters that instance families begin with (V(g), V(p)).
+            type: list
+            elements: str
+          families:
+            description: Instance families (V(g5), V(g6)).
+            type: list
+            elements: str
+          sizes:
+            description: Instance sizes (V(2xlarge)).
+            type: list
+            elements: str
+          generations:
+            description: Limits of the generation of the instance family (5 for g5).
+            type: dict
+            suboptions:
+              min:
+                description: Smallest generation of the instance family (5 for g5).
+                type: int
+              max:
+                description: Largest generation of the instance family (5 for g5).
+                type: int
+          architectures:
+            description: Processor architectures; a pool of node groups has exactly one. V(amd64) when left out.
+            type: list
+            elements: str
+            choices:
+            - amd64
+            - arm64
+          hypervisors:
+            description: Hypervisors.
+            type: list
+            elements: str
+            choices:
+            - nitro
+            - xen
+          cpus:
+            description: Limits of the number of vCPUs.
+            type: dict
+            suboptions:
+              min:
+                description: Smallest number of vCPUs.
+                type: int
+              max:
+                description: Largest number of vCPUs.
+                type: int
+              values:
+                description: Numbers of vCPUs that an instance may have.
+                type: list
+                elements: int
+          memory_gib:
+            description: Limits of the memory of the instance in GiB.
+            type: dict
+            suboptions:
+              min:
+                description: Smallest memory of the instance in GiB.
+                type: int
+              max:
+                description: Largest memory of the instance in GiB.
+                type: int
+          gpu:
+            description: GPUs of the instance.
+            type: dict
+            suboptions:
+              models:
+                description: Names of GPU models as EC2 has them, in lower case with dashes (V(a10g), V(l4), V(rtx-pro-server-6000)).
+                type: list
+                elements: str
+              count:
+                description: Numbers of GPUs that an instance may have.
+                type: list
+                elements: int
+              memory_gib:
+                description: Limits of the memory of one GPU in GiB, as EC2 reports it (22 for an A10G).
+                type: dict
+                suboptions:
+                  min:
+                    description: Smallest memory of one GPU in GiB, as EC2 reports it (22 for an A10G).
+                    type: int
+                  max:
+                    description: Largest memory of one GPU in GiB, as EC2 reports it (22 for an A10G).
+                    type: int
+      capacity:
+        description: How capacity is bought.
+        type: dict
+        suboptions:
+          types:
+            description:
+            - How instances are bought. V(on_demand) when left out; with several, each gets node groups of its own.
+            - V(reserved) and V(capacity_block) are not in this release.
+            type: list
+            elements: str
+            choices:
+            - on_demand
+            - spot
+            - reserved
+            - capacity_block
+          on_demand_base:
+            description: Only Auto Scaling groups can mix; refused on managed node groups.
+            type: int
+          on_demand_percentage:
+            description: Only Auto Scaling groups can mix; refused on managed node groups.
+            type: int
+          reservations:
+            description: 'Ids of capacity reservations. Not in this release: refused when set.'
+            type: list
+            elements: str
+      zones:
+        description: Names or ids of the availability zones, in order of preference. All zones of the subnets that offer the types when
+          left out.
+        type: list
+        elements: str
+      scaling:
+        description: How many nodes.
+        type: dict
+        suboptions:
+          min:
+            description: Smallest number of nodes. 0 for a new pool.
+            type: int
+          max:
+            description: Largest number of nodes. 10 for a new pool.
+            type: int
+          desired:
+            description:
+            - Number of nodes to ask for. Of a new pool the same as C(scaling.min).
+            - Leave it out where an autoscaler decides; it is then only touched to stay within new limits.
+            type: int
+          scope:
+            description:
+            - Whether the numbers are those of the pool (V(pool), also the default) or of each zone (V(zone)).
+            - Numbers of the pool are shared out over its node groups in order of the zones, the remainder to the first.
+            type: str
+            choices:
+            - pool
+            - zone
+      limits:
+        description: What the pool may grow to besides the number of nodes.
+        type: dict
+        suboptions:
+          gpus:
+            description: Largest number of physical GPUs; the node groups' maxima are lowered, last first, until they fit.
+            type: int
+          cpus:
+            description: Only Karpenter has such a limit; refused on managed node groups.
+            type: int
+          memory_gib:
+            description: Only Karpenter has such a limit; refused on managed node groups.
+            type: int
+      priority:
+        description: 'From 1 to 100, higher first: the order of pools for an autoscaler. Not in this release: refused when set.'
+        type: int
+      ami:
+        description: The nodes' image.
+        type: dict
+        suboptions:
+          family:
+            description: Family of the AMI. V(al2023) when left out.
+            type: str
+            choices:
+            - al2023
+            - bottlerocket
+          release:
+            description: 'Release of the AMI. Not in this release: refused when set. A new group gets the newest and keeps it.'
+            type: str
+          id:
+            description: 'Id of an AMI of your own. Not in this release: refused when set.'
+            type: str
+          name:
+            description: 'Name of an AMI of your own. Not in this release: refused when set.'
+            type: str
+          owner:
+            description: 'Owner of the AMI that C(ami.name) names. Not in this release: refused when set.'
+            type: str
+          ssm_parameter:
+            description: 'SSM parameter that holds an AMI''s id. Not in this release: refused when set.'
+            type: str
+      disk:
+        description: The nodes' disks.
+        type: dict
+        suboptions:
+          size_gib:
+            description: 'Size of the data volume in GiB. 200 for a new pool: CUDA images are large.'
+            type: int
+          type:
+            description: Type of the volume. V(gp3) for a new pool.
+            type: str
+            choices:
+            - gp3
+            - gp2
+            - io1
+            - io2
+          throughput:
+            description: Throughput in MiB/s, gp3 only. 600 for a new pool.
+            type: int
+          iops:
+            description: I/O operations per second. What the volume type gives when left out.
+            type: int
+          kms_key:
+            description: Id, alias or ARN of the KMS key. Volumes are always encrypted; without it by the account's default key.
+            type: str
+          instance_store:
+            description:
+            - What to do with the instance's own disks. V(raid0), also the default, gives them to containers and their images.
+            - Amazon Linux only; Bottlerocket leaves them alone in this release.
+            type: str
+            choices:
+            - raid0
+            - none
+      labels:
+        description:
+        - 'Labels of the nodes besides those of the collection. When set it is the whole set: others are removed.'
+        - Keys of C(kubernetes.io), C(k8s.io) and C(eks.amazonaws.com) are refused by EKS, those that follow from other options here.
+        type: dict
+      taints:
+        description:
+        - 'Taints of the nodes. When set it is the whole set: others are removed.'
+        - C(nvidia.com/gpu=true:NoSchedule) for a new pool with C(accelerator=nvidia), none for a general pool.
+        type: list
+        elements: dict
+        suboptions:
+          key:
+            description: Key of the taint.
+            type: str
+            required: true
+          value:
+            description: Value of the taint; none when left out.
+            type: str
+          effect:
+            description: What happens to pods that do not tolerate it, in Kubernetes spelling.
+            type: str
+            choices:
+            - NoSchedule
+            - PreferNoSchedule
+            - NoExecute
+            required: true
+      startup_taints:
+        description: 'Taints that are gone once a node is ready. Not in this release: refused when set.'
+        type: list
+        elements: dict
+        suboptions:
+          key:
+            description: Key of the taint.
+            type: str
+            required: true
+          value:
+            description: Value of the taint; none when left out.
+            type: str
+          effect:
+            description: What happens to pods that do not tolerate it, in Kubernetes spelling.
+            type: str
+            choices:
+            - NoSchedule
+            - PreferNoSchedule
+            - NoExecute
+            required: true
+      mig:
+        description: 'Multi-Instance GPU. Not in this release: refused when set.'
+        type: dict
+      sharing:
+        description: How pods share each GPU of the pool.
+        type: dict
+        suboptions:
+          strategy:
+            description: How pods share a GPU. V(none), also the default, gives whole GPUs.
+            type: str
+            choices:
+            - none
+            - time_slicing
+            - mps
+          replicas:
+            description: Shares per GPU, at least 2. Required with any strategy but V(none).
+            type: int
+          backend:
+            description:
+            - What carries the sharing out. V(auto), also the default, means the device plugin.
+            - 'V(bottlerocket) and V(gpu_operator) are not in this release: refused when set.'
+            type: str
+            choices:
+            - auto
+            - device_plugin
+            - bottlerocket
+            - gpu_operator
+          rename:
+            description: Whether shares are advertised as C(nvidia.com/gpu.shared) instead of C(nvidia.com/gpu). False when left out.
+            type: bool
+          fail_requests_greater_than_one:
+            description:
+            - Whether a pod that asks for more than one share is refused. True when left out.
+            - More shares do not give a pod more of the GPU, so that asking for two is mostly a mistake.
+            type: bool
+      network:
+        description: Where nodes are attached.
+        type: dict
+        suboptions:
+          subnets:
+            description: Ids of the subnets to use instead of those of C(subnets).
+            type: list
+            elements: str
+          security_groups:
+            description: 'Ids of security groups. Not in this release: refused when set. Nodes have the cluster''s security group.'
+            type: list
+            elements: str
+          efa:
+            description: 'Whether to add Elastic Fabric Adapters. Not in this release: refused when set.'
+            type: bool
+          placement_group:
+            description: 'Name of a cluster placement group. Not in this release: refused when set.'
+            type: str
+      iam:
+        description: What nodes may do in AWS.
+        type: dict
+        suboptions:
+          node_role:
+            description: Name or ARN of the nodes' role. C(node_role_arn) when left out.
+            type: str
+          instance_profile:
+            description: 'Managed node groups take a role only: refused.'
+            type: str
+          policies:
+            description: 'ARNs of policies for the role. Not in this release: refused when set.'
+            type: list
+            elements: str
+      update:
+        description: How nodes are replaced by an update.
+        type: dict
+        suboptions:
+          max_unavailable:
+            description: How many nodes an update may take at once. 1 for a new pool.
+            type: int
+          strategy:
+            description: V(minimal) ends a node before it makes the next, for scarce GPUs. V(default) for a new pool.
+            type: str
+            choices:
+            - default
+            - minimal
+      warm_pool:
+        description: 'Instances kept prepared. Not in this release: refused when set.'
+        type: dict
+      disruption:
+        description: When nodes may be replaced or removed.
+        type: dict
+        suboptions:
+          consolidation:
+            description: Only Karpenter consolidates by a policy; refused on managed node groups.
+            type: str
+          consolidate_after:
+            description: 'How long a node is idle before it goes. Not in this release: refused when set.'
+            type: str
+          budgets:
+            description: Only Karpenter has disruption budgets; refused on managed node groups.
+            type: list
+            elements: dict
+          expire_after:
+            description: Only Karpenter expires nodes; refused on managed node groups.
+            type: str
+      repair:
+        description: Repair of unhealthy nodes.
+        type: dict
+        suboptions:
+          enabled:
+            description: Whether EKS repairs nodes. True for a new pool.
+            type: bool
+      tags:
+        description: Tags of the node groups, their instances, volumes and network interfaces, and the launch templates.
+        type: dict
+      user_data:
+        description: 'More parts of user data. Not in this release: refused when set.'
+        type: list
+        elements: raw
+      adopt:
+        description: 'Whether to manage node groups that somebody else made. Not in this release: refused when set.'
+        type: bool
+      overrides:
+        description: 'Fields of the service to merge last. Not in this release: refused when set.'
+        type: dict
+        suboptions:
+          node_pool:
+            description: 'Fields to merge into Karpenter''s NodePool. Not in this release: refused when set.'
+            type: dict
+          node_class:
+            description: 'Fields to merge into Karpenter''s EC2NodeClass. Not in this release: refused when set.'
+            type: dict
+          launch_template:
+            description: 'Fields to merge into the launch template''s data. Not in this release: refused when set.'
+            type: dict
+          node_group:
+            description: 'Fields to merge into the node group. Not in this release: refused when set.'
+            type: dict
+          auto_scaling_group:
+            description: 'Fields to merge into the Auto Scaling group. Not in this release: refused when set.'
+            type: dict
 """

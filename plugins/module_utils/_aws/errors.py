@@ -58,13 +58,22 @@ _HINTS = {
     "VpcLimitExceeded": "Ask for more VPCs in Service Quotas, or delete one that is no longer needed.",
 }
 
+# Services whose IAM prefix is not the SDK's name. Source: Service Authorization Reference.
+_IAM_PREFIXES = {"service-quotas": "servicequotas", "resourcegroupstaggingapi": "tag"}
+
+
+def permission_for(action: str) -> str:
+    """The IAM permission of a call."""
+    service, colon, operation = action.partition(":")
+    return f"{_IAM_PREFIXES.get(service, service)}{colon}{operation}"
+
 
 def hint_for(code: str, action: str) -> str:
     """What to do about an error code of a service; empty where the service's own words have to do."""
     if code in _REFUSED_CREDENTIALS:
         return _CREDENTIALS_HINT
     if code in _DENIED or code.endswith("AccessDenied"):
-        return f"The calling identity needs the IAM permission {action}."
+        return f"The calling identity needs the IAM permission {permission_for(action)}."
     return _HINTS.get(code, "")
 
 

@@ -11,6 +11,8 @@ A price that is not here is None: unknown, never 0.
 from __future__ import annotations
 
 import functools
+import json
+import re
 import typing as t
 from dataclasses import dataclass
 
@@ -64,6 +66,14 @@ QUERIES: dict[str, Query] = {
     "nat_gateway": Query(service="AmazonEC2", filters=(("productFamily", "NAT Gateway"),), usage="NatGateway-Hours"),
     "interface_endpoint": Query(service="AmazonVPC", filters=(("productFamily", "VpcEndpoint"),), usage="VpcEndpoint-Hours"),
     "gp3_size": Query(service="AmazonEC2", filters=(("productFamily", "Storage"), ("volumeApiName", "gp3")), usage="EBS:VolumeUsage.gp3"),
+    "gp3_throughput": Query(
+        service="AmazonEC2",
+        filters=(("productFamily", "Provisioned Throughput"), ("volumeApiName", "gp3")),
+        usage="EBS:VolumeP-Throughput.gp3",
+    ),
+    "gp3_iops": Query(
+        service="AmazonEC2", filters=(("productFamily", "System Operation"), ("volumeApiName", "gp3")), usage="EBS:VolumeP-IOPS.gp3"
+    ),
 }
 
 
@@ -89,7 +99,7 @@ def currency_of(region: str) -> str:
 
 def fixed(region: str) -> dict[str, float]:
     """The prices of FIXED that hold in a region."""
-    return {name: price.amount for name, price in FIXED.items() if region.startswith(price.regions) and not region.startswith("us-gov-")}
+    return {name: price.amount for name, price in FIXED.items() if region.startswith(price.regions)}
 
 
 def pricing_region(region: str) -> str | None:
@@ -101,3 +111,20 @@ def pricing_region(region: str) -> str | None:
         return None
     near = {"cn": "cn-northwest-1", "eu": "eu-central-1", "ap": "ap-south-1"}
     return near.get(region.partition("-")[0], "us-east-1")
+
+
+def price_of(product: str, usage: str, currency: str) -> float | None:
+    """The On-Demand price of a product of pricing:GetProducts, which is JSON text; None where its usage type is another one.
+
+    Throughput is sold by the GiB/s and counted here by the MiB/s.
+    """
+    item = json.loads(product)
+    kind = item.get("product", {}).get("attributes", {}).get("usagetype", "")
+    if usage and re.fullmatch(rf"([A-Z0-9]+-)?{re.escape(usage)}", kind) is None:
+        return None
+    terms = item.get("terms", {}).get("OnDemand", {}).values()
+    for dimension in (dimension for term in terms for dimension in term.get("priceDimensions", {}).values()):
+        amount = float(dimension.get("pricePerUnit", {}).get(currency, 0))
+        if amount:
+            return amount / 1024 if dimension.get("unit", "").startswith("GiBps") else amount
+    return None

@@ -18,6 +18,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.botocore import (
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._argspec import ArgumentSpec
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws, identify
+from ansible_collections.gpuops.eks.plugins.module_utils._catalog.prices import pricing_region
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault, GpuopsError, InvalidInput
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Kubernetes
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.secrets import kubeconfig_secrets
@@ -28,6 +29,9 @@ from ansible_collections.gpuops.eks.plugins.module_utils._run.apply import apply
 from ansible_collections.gpuops.eks.plugins.module_utils._run.kubernetes import Cluster, connect, find_cluster, presigned_token
 
 KUBERNETES = "kubernetes:"
+# Services of which a run only takes figures, and which a private network may not reach: asked once, briefly.
+_FIGURES = ("pricing", "service-quotas")
+_BRIEFLY = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 1}}
 
 Params = t.Mapping[str, t.Any]
 Validate = t.Callable[[Params], list[Fault]]
@@ -147,11 +151,14 @@ class Run:
         """The mark of what this run makes; one read (sts:GetCallerIdentity)."""
         return identify(self.aws, cluster_name=cluster_name, region=self.region)
 
-    def apply(self, plan: Plan, *, bindings: t.Mapping[str, str] | None = None) -> dict[str, str]:
-        """Make the plan's calls, unless in check mode. Returns planned id -> real id."""
+    def apply(self, plan: Plan, *, bindings: t.Mapping[str, str] | None = None, every_wait: bool = False) -> dict[str, str]:
+        """Make the plan's calls, unless in check mode. Returns planned id -> real id.
+
+        ``every_wait``: the plan has only those waits that the user wants, whatever the option wait says for the others.
+        """
         if self.check_mode:
             return {}
-        return apply(plan, self._call, self._wait, need=self._need, bindings=bindings)
+        return apply(plan, self._call, self._need if every_wait else self._wait, need=self._need, bindings=bindings)
 
     def _call(self, action: str, request: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
         service = self.kubernetes if action.startswith(KUBERNETES) else self.aws
@@ -170,6 +177,10 @@ class Run:
 
     def _client(self, service: str) -> t.Any:
         region, endpoint, connection = get_aws_connection_info(self._module)
+        if service == "pricing" and region:
+            region = pricing_region(region)
+        if service in _FIGURES:
+            connection["config"] = _BRIEFLY
         return boto3_conn(self._module, conn_type="client", resource=service, region=region, endpoint=endpoint, **connection)
 
 
