@@ -53,6 +53,10 @@ _UPDATE_ACCEPTORS = (
     _path("Cancelled", "update.status", "failure"),
 )
 
+# An add-on without a node to run on is degraded until there is one; whatever else EKS finds wrong with it does not pass by waiting.
+_ADDON_FAULT = "addon.status == 'DEGRADED' && length(not_null(addon.health.issues, `[]`)[?code != 'InsufficientNumberOfReplicas']) > `0`"
+_ADDON_ISSUES = "addon.health.issues[].join(': ', [not_null(code, 'Unknown'), not_null(message, '')])"
+
 WAITERS: dict[str, Waiter] = {
     "cluster_active": Waiter(
         service="eks",
@@ -141,6 +145,48 @@ WAITERS: dict[str, Waiter] = {
         status="nodegroup.status",
         issues="nodegroup.health.issues[].message",
         subject="nodegroupName",
+    ),
+    "addon_active": Waiter(
+        service="eks",
+        operation="DescribeAddon",
+        acceptors=(
+            _path("ACTIVE", "addon.status", "success"),
+            *(_path(status, "addon.status", "failure") for status in ("CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED", "DELETING")),
+            {"matcher": "path", "argument": _ADDON_FAULT, "expected": True, "state": "failure"},
+        ),
+        status="addon.status",
+        issues=_ADDON_ISSUES,
+        subject="addonName",
+    ),
+    "addon_settled": Waiter(
+        service="eks",
+        operation="DescribeAddon",
+        acceptors=(
+            *(
+                _path(status, "addon.status", "success")
+                for status in ("ACTIVE", "DEGRADED", "CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED")
+            ),
+            _error("ResourceNotFoundException", "success"),
+        ),
+        status="addon.status",
+        issues=_ADDON_ISSUES,
+        subject="addonName",
+    ),
+    "addon_deleted": Waiter(
+        service="eks",
+        operation="DescribeAddon",
+        acceptors=(_error("ResourceNotFoundException", "success"), _path("DELETE_FAILED", "addon.status", "failure")),
+        status="addon.status",
+        issues=_ADDON_ISSUES,
+        subject="addonName",
+    ),
+    "addon_update_successful": Waiter(
+        service="eks",
+        operation="DescribeUpdate",
+        acceptors=_UPDATE_ACCEPTORS,
+        status="update.status",
+        issues="update.errors[].join(': ', [not_null(errorCode, 'Unknown'), not_null(errorMessage, '')])",
+        subject="addonName",
     ),
     "vpc_available": Waiter(
         service="ec2",
