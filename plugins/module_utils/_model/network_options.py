@@ -24,6 +24,7 @@ DEFAULT_CIDR = "10.0.0.0/16"
 DEFAULT_PREFIXES: t.Mapping[Tier, int] = {"private": 20, "public": 24}
 DEFAULT_ZONE_COUNT = 3
 MIN_PREFIX, MAX_PREFIX = 16, 28
+MIN_ZONES, MAX_ZONES = 2, 26  # zones of a region are named by letters
 ROLE_TAGS: t.Mapping[Tier, str] = {"private": "kubernetes.io/role/internal-elb", "public": "kubernetes.io/role/elb"}
 RESERVED_TAGS = ("Name", *ROLE_TAGS.values())
 _BLOCK_SOURCE = "Amazon VPC user guide, VPC CIDR blocks and subnet sizing"
@@ -149,8 +150,9 @@ def _prefix_faults(params: Params) -> list[Fault]:
 def _zone_faults(params: Params) -> list[Fault]:
     zones, count = params.get("zones"), integer(params.get("zone_count"))
     faults = []
-    if count is not None and count < 2:
-        faults.append(Fault(path="zone_count", value=count, allowed="at least 2", source="EKS: a cluster needs subnets in two zones"))
+    if count is not None and not MIN_ZONES <= count <= MAX_ZONES:
+        allowed = f"at least {MIN_ZONES} and at most {MAX_ZONES}"
+        faults.append(Fault(path="zone_count", value=count, allowed=allowed, source="EKS: a cluster needs subnets in two zones"))
     if not isinstance(zones, list):
         return faults
     if count is not None:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import copy
 import typing as t
 from dataclasses import dataclass, field
 
@@ -52,11 +53,17 @@ class _Module(AnsibleModule):
     def __init__(self, spec: ArgumentSpec, validate: Validate) -> None:
         self._spec = spec
         self._validate = validate
+        self._given: Params = {}
         self._ready = False
         super().__init__(supports_check_mode=True, **spec.module_arguments())
         self._ready = True
-        if faults := validate(self.params):
-            self.fail(InvalidInput(faults))
+        # Of what was given: AnsibleModule makes text of a dictionary without a word.
+        if faults := form_faults(spec.options, self._given) + validate(self.params):
+            self.fail(InvalidInput(_each_path_once(faults)))
+
+    def _load_params(self) -> None:
+        super()._load_params()
+        self._given = copy.deepcopy(self.params)
 
     def _log_invocation(self) -> None:
         # The secrets of a kubeconfig that is given as a dictionary: to mask the whole option would mask words such as "v1" everywhere.
@@ -64,16 +71,21 @@ class _Module(AnsibleModule):
         super()._log_invocation()
 
     def fail_json(self, msg: str, **kwargs: t.Any) -> t.NoReturn:
-        if not self._ready and hasattr(self, "validation_result"):
-            faults = form_faults(self._spec.options, self.params) + self._validate(self.params)
+        if not self._ready and self._given:
+            faults = form_faults(self._spec.options, self._given) + self._validate(self._given)
             if faults:
                 self._ready = True
-                self.fail(InvalidInput(list({fault.path: fault for fault in reversed(faults)}.values())[::-1]))
+                self.fail(InvalidInput(_each_path_once(faults)))
         super().fail_json(msg=msg, **kwargs)
 
     def fail(self, error: GpuopsError, **kwargs: t.Any) -> t.NoReturn:
         """End with the error's own words; its causes only reach the log at high verbosity."""
         super().fail_json(msg=str(error), exception=error if self._verbosity >= 3 else None, **error.result(), **kwargs)
+
+
+def _each_path_once(faults: t.Sequence[Fault]) -> list[Fault]:
+    """The first fault of each path."""
+    return list({fault.path: fault for fault in reversed(faults)}.values())[::-1]
 
 
 class Run:
