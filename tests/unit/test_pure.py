@@ -15,7 +15,7 @@ PURE = ("_model", "_plan", "_catalog")
 OURS = "ansible_collections.gpuops.eks.plugins.module_utils."
 ALLOWED_OTHERS = {"ansible.module_utils.common.validation"}
 ALLOWED_STDLIB = {
-    "__future__", "base64", "collections", "copy", "dataclasses", "decimal", "difflib", "fnmatch", "functools", "hashlib",
+    "__future__", "base64", "collections", "copy", "dataclasses", "datetime", "decimal", "difflib", "fnmatch", "functools", "hashlib",
     "ipaddress", "itertools", "json", "math", "re", "string", "textwrap", "types", "typing",
 }  # fmt: skip
 FILES = sorted(path for package in PURE for path in (UTILS / package).glob("**/*.py"))
@@ -34,6 +34,12 @@ def imports(path: Path) -> set[str]:
 
 def test_there_is_something_to_look_at() -> None:
     assert {path.parent.name for path in FILES} == set(PURE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_pure_packages_ask_no_clock(path: Path) -> None:
+    called = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert not called & {"now", "utcnow", "today"}, path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -1,0 +1,71 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which process a run is, and whether it still runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.gpuops.eks.plugins.module_utils._run import processes
+
+SCRIPT = """
+import os, subprocess, sys
+if os.fork():
+    os.wait()
+else:
+    sys.exit(subprocess.call([sys.executable, "-c", {code!r}]))
+"""
+CODE = "from ansible_collections.gpuops.eks.plugins.module_utils._run.processes import this_run; print(this_run().pid)"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc here")
+def test_a_run_is_its_ansible_program_beyond_the_workers_that_it_forks(tmp_path: Path) -> None:
+    program = tmp_path / "ansible-playbook"
+    program.write_text(SCRIPT.format(code=CODE))
+    process = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    output, _errors = process.communicate(timeout=60)
+    assert int(output) == process.pid
+
+
+def test_without_an_ansible_program_the_parent_stands_for_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_PROGRAM", "no-such-program")
+    assert processes.this_run().pid == os.getppid()
+
+
+def test_a_process_that_has_ended_is_not_alive() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    seen = processes._look(process.pid)
+    assert seen is not None
+    running = dataclasses.replace(processes.this_run(), pid=process.pid, started=seen.started)
+    assert processes.alive(running)
+    assert not processes.alive(dataclasses.replace(running, started="0"))
+    process.communicate()
+    assert not processes.alive(running)
+
+
+def test_a_process_that_only_waits_to_be_asked_for_is_not_alive() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert processes._look(process.pid) is None
+    process.wait()
+
+
+def test_ps_tells_the_same_where_there_is_no_proc() -> None:
+    seen, other = processes._look_in_proc(os.getpid()), processes._look_with_ps(os.getpid())
+    assert seen is not None
+    assert other is not None
+    assert other.parent == seen.parent
+    assert other.started
+    assert processes._look_with_ps(2**30) is None
+
+
+def test_machines_without_proc_have_no_name_of_their_own(tmp_path: Path) -> None:
+    assert processes._machine(tmp_path) == ""
