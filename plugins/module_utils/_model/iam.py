@@ -14,7 +14,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.gpuops.eks.plugins.module_utils._model.names import tag_texts
+from ansible_collections.gpuops.eks.plugins.module_utils._model.names import key_alias, tag_texts
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import COMPONENT_TAG, OWNER_TAG, Owner, short_name
 
 Document = dict[str, t.Any]
@@ -130,11 +130,6 @@ def _allow(sid: str, actions: t.Sequence[str], resources: t.Sequence[str] = ("*"
     return {**statement, "Condition": condition} if condition else statement
 
 
-def volumes_alias(cluster_name: str) -> str:
-    """The alias of the key for volumes that the collection makes."""
-    return f"alias/gpuops.eks/{cluster_name}/volumes"
-
-
 def _volumes(settings: Settings) -> list[Document]:
     """EBS encrypts with the key on the driver's behalf: it makes grants for AWS resources, and data keys, with this key alone."""
     if not settings.volumes_encryption and settings.volumes_key is None:
@@ -146,7 +141,7 @@ def _volumes(settings: Settings) -> list[Document]:
     else:
         owner = settings.owner
         resources = (f"arn:{owner.partition}:kms:{owner.region}:{owner.account}:key/*",)
-        alias = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": volumes_alias(owner.cluster_name)}}
+        alias = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": key_alias(owner.cluster_name, "volumes")}}
     return [
         _allow("UseKey", use, resources, **alias),
         _allow("GrantToEbs", grants, resources, Bool={"kms:GrantIsForAWSResource": "true"}, **alias),

@@ -52,3 +52,8 @@ def _tag_fault(key: str, value: t.Any, path: str, reserved: t.Container[str]) ->
     if len(str(value)) > 256:
         return Fault(path=path, value=value, allowed="a value of at most 256 characters", source="AWS, tag restrictions")
     return None
+
+
+def key_alias(cluster_name: str, purpose: str) -> str:
+    """The alias of a cluster's KMS key (KMS API, CreateAlias: letters, digits, slashes, underscores and dashes). Aliases are regional."""
+    return f"alias/gpuops-eks/{cluster_name}/{purpose}"

@@ -101,7 +101,7 @@ def test_no_role_may_do_everything_with_everything() -> None:
 
 def test_the_ebs_driver_uses_the_clusters_key_alone() -> None:
     made = statements(roles(EVERYTHING)["aws-ebs-csi-driver"])
-    assert made["UseKey"]["Condition"] == {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/gpuops.eks/demo/volumes"}}
+    assert made["UseKey"]["Condition"] == {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/gpuops-eks/demo/volumes"}}
     assert made["GrantToEbs"]["Condition"]["Bool"] == {"kms:GrantIsForAWSResource": "true"}
     given = statements(roles(EVERYTHING, volumes_key=KEY)["aws-ebs-csi-driver"])
     assert given["UseKey"]["Resource"] == given["GrantToEbs"]["Resource"] == [KEY]
