@@ -13,7 +13,7 @@ export XDG_CACHE_HOME := $(shell $(PYTHON) tools/cache.py)
 export HOME := $(shell $(PYTHON) tools/cache.py --home 2>/dev/null)
 export PATH := $(VENV):$(PATH)
 
-.PHONY: help setup demo demo-down test lab-up lab-down lint units molecule sanity docs bench soak clean
+.PHONY: help setup demo demo-down estimate test lab-up lab-down lint units molecule sanity docs bench soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -26,6 +26,9 @@ demo: setup ## rehearse the whole job on a lab: a cluster, shared GPUs, a capaci
 
 demo-down: setup ## stop the demo's lab and remove all that it made
 	@$(VENV)/python tools/demo.py --down
+
+estimate: setup ## what the clusters of INVENTORY=path cost in a month, without credentials; with prices of REGION=us-east-1
+	@$(VENV)/python tools/estimate.py $(if $(REGION),--region $(REGION)) "$(or $(INVENTORY),$(error say which one: make estimate INVENTORY=inventories/time_slicing))"
 
 test: setup ## run every gate that a change has to pass
 	@$(GATES)

@@ -23,9 +23,12 @@ from ansible_collections.gpuops.eks.plugins.module_utils._catalog.prices import 
     GP3_THROUGHPUT,
     HOURS_PER_MONTH,
     currency_of,
+    date_of,
+    fixed,
     on_demand,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Subnet
+from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import DEFAULT_ZONE_COUNT
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import DEFAULT_MAX, DEFAULT_MIN, Pool, Range
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts, WantedGroup, resolve_groups
 
@@ -226,3 +229,62 @@ def _vcpus(family: str, size: str) -> int:
     if found := _SIZE.fullmatch(size):
         return 4 * int(found.group(1) or found.group(2) or 1)
     return {"medium": 2 if family.startswith("t") else 1, "metal": 96}.get(size, 2)
+
+
+def inventory_estimate(variables: t.Mapping[str, t.Any], endpoints: int, region: str | None = None) -> dict[str, t.Any]:
+    """The estimate of the cluster that these variables of an inventory describe, without asking AWS.
+
+    ``endpoints`` is the number of interface endpoints, ``region`` another region whose prices are to be taken.
+    """
+    where = region or str(variables["eks_cluster_region"])
+    zones = list(variables.get("eks_network_zones") or ())
+    zones = zones or [f"zone-{number + 1}" for number in range(int(variables.get("eks_network_zone_count") or DEFAULT_ZONE_COUNT))]
+    pools = [Pool.from_params(pool) for pool in variables.get("gpu_nodepools") or ()]
+    network = not variables.get("eks_network_vpc_id")
+    gateways = {"none": 0, "single": 1, "per_zone": len(zones)}[str(variables.get("eks_network_nat") or "single")]
+    shape = Shape(
+        nat_gateways=gateways if network else 0,
+        endpoint_interfaces=endpoints * len(zones) if network else 0,
+        keys=sum(_makes_key(variables, purpose) for purpose in ("secrets", "volumes")),
+    )
+    prices = Prices(region=where, instances=on_demand(where), fixed=fixed(where), as_of=date_of(where))
+    return estimate([part for pool in pools for part in offline_nodes(pool, zones)], shape, prices)
+
+
+def _makes_key(variables: t.Mapping[str, t.Any], purpose: str) -> bool:
+    """Whether the role eks_cluster makes a key of this purpose."""
+    return variables.get(f"eks_cluster_{purpose}_encryption") is not False and not variables.get(f"eks_cluster_{purpose}_key_arn")
+
+
+_HEAD = ("what", "unit", "price", "smallest", "per month", "largest", "per month")
+
+
+def estimate_table(found: t.Mapping[str, t.Any]) -> list[str]:
+    """The estimate as aligned lines; ? is a price that is not known."""
+    rows = [
+        (
+            line["subject"],
+            line["unit"],
+            _text(line["price"], "g"),
+            str(line["quantity"]),
+            _text(line["per_month"]),
+            str(line["quantity_max"]),
+            _text(line["per_month_max"]),
+        )
+        for line in found["lines"]
+    ]
+    least, most = ("" if found[key] else "at least " for key in ("complete", "complete_max"))
+    total = f"total in {found['currency']}"
+    rows.append((total, "", "", "", f"{least}{found['per_month']:.2f}", "", f"{most}{found['per_month_max']:.2f}"))
+    widths = [max(len(row[column]) for row in [_HEAD, *rows]) for column in range(len(_HEAD))]
+    texts = 2  # the first columns, to the left
+    return [
+        "  ".join(
+            cell.ljust(width) if index < texts else cell.rjust(width) for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [_HEAD, *rows]
+    ]
+
+
+def _text(value: float | None, form: str = ".2f") -> str:
+    return "?" if value is None else format(value, form)

@@ -170,4 +170,4 @@ def test_a_type_that_nobody_knows_keeps_its_number_of_nodes() -> None:
 )
 def test_what_a_name_says(name: str, vcpus: int, architecture: str, gpus: int) -> None:
     found = by_name(name)
-    assert (found.vcpus, found.architectures, found.gpus) == (vcpus, {architecture}, gpus)
+    assert (found.vcpus, found.architectures, found.gpus) == (vcpus, frozenset({architecture}), gpus)
