@@ -37,8 +37,8 @@ options:
     required: true
   state:
     description:
-      - V(absent) deletes the cluster. It is refused while the cluster has node groups, or deletion protection that this task does
-        not take off with O(deletion_protection=false).
+      - V(absent) deletes the cluster. It is refused while the cluster has node groups, Fargate profiles, nodes of Karpenter or of Auto Scaling
+        groups, or deletion protection that this task does not take off with O(deletion_protection=false).
     type: str
     choices: [present, absent]
     default: present
@@ -107,6 +107,51 @@ options:
     type: list
     elements: str
     choices: [api, audit, authenticator, controllerManager, scheduler]
+  encryption_key_arn:
+    description:
+      - ARN of the KMS key with which EKS encrypts secrets, a symmetric one of the same region. It can be added to a cluster that has none; EKS
+        neither changes nor removes it afterwards. May be a planned one in check mode.
+    type: str
+  scheduler_scoring:
+    description:
+      - How the control plane's scheduler ranks the nodes that a pod fits on.
+    type: dict
+    suboptions:
+      type:
+        description:
+          - V(MostAllocated) packs pods onto as few nodes as they fit on, so that a GPU node fills before another is used. V(LeastAllocated) spreads
+            them.
+        type: str
+        choices: [LeastAllocated, MostAllocated]
+        required: true
+      resources:
+        description: The resources that count.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          name:
+            description: Name of the resource, such as V(nvidia.com/gpu).
+            type: str
+            required: true
+          weight:
+            description: How much it counts, 1 to 100.
+            type: int
+            required: true
+  service_ipv4_cidr:
+    description:
+      - Network from which Kubernetes services get their addresses, V(/12) to V(/24) of a private range. It cannot be changed later.
+    type: str
+  bootstrap_self_managed_addons:
+    description:
+      - Whether EKS installs vpc-cni, kube-proxy and coredns without making them add-ons. V(false) where they are managed by
+        M(gpuops.eks.eks_addon). It only counts at creation.
+    type: bool
+  recreate_failed:
+    description:
+      - Delete a cluster whose creation has failed, and make it again. Only one that this collection has made.
+    type: bool
+    default: false
   tags:
     description:
       - Tags of the cluster, besides those that mark it as made by this collection.
@@ -146,6 +191,16 @@ EXAMPLES = r"""
     version: "1.35"
     public_access_cidrs: [203.0.113.0/24]
     logging_types: [api, audit, authenticator]
+
+- name: Fill a GPU node before the next one is used
+  gpuops.eks.eks_cluster:
+    name: demo
+    region: us-west-2
+    scheduler_scoring:
+      type: MostAllocated
+      resources:
+        - {name: nvidia.com/gpu, weight: 100}
+        - {name: cpu, weight: 1}
 
 - name: No cluster any more
   gpuops.eks.eks_cluster:
@@ -215,6 +270,14 @@ cluster:
       returned: always
       sample:
         authentication_mode: API
+    encryption_config:
+      description: The key that secrets are encrypted with.
+      type: list
+      elements: dict
+      returned: when there is one
+      sample:
+        - resources: [secrets]
+          provider: {key_arn: "arn:aws:kms:us-west-2:123456789012:key/0a1b2c3d-1111-2222-3333-444455556666"}
     tags:
       description: Tags, keys untouched.
       type: dict
@@ -245,6 +308,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._argspec import Argumen
 from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import (
     AUTHENTICATION_MODES,
     LOGGING_TYPES,
+    SCORING_OPTIONS,
     SUPPORT_TYPES,
     cluster_faults,
 )
@@ -268,6 +332,11 @@ ARGUMENTS = ArgumentSpec(
         "support_type": {"type": "str", "choices": list(SUPPORT_TYPES)},
         "deletion_protection": {"type": "bool"},
         "logging_types": {"type": "list", "elements": "str", "choices": list(LOGGING_TYPES)},
+        "encryption_key_arn": {"type": "str", "no_log": False},
+        "scheduler_scoring": {"type": "dict", "options": SCORING_OPTIONS},
+        "service_ipv4_cidr": {"type": "str"},
+        "bootstrap_self_managed_addons": {"type": "bool"},
+        "recreate_failed": {"type": "bool", "default": False},
         "tags": {"type": "dict"},
         "purge_tags": {"type": "bool", "default": True},
         "adopt": {"type": "bool", "default": False},

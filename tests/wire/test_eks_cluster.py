@@ -188,7 +188,8 @@ def test_a_second_run_makes_one_read(wire: Wire, options: dict[str, t.Any], chec
 def update(wire: Wire, number: int, request: Api, *, operation: str = "UpdateClusterConfig", wait: bool = True) -> None:
     """One update with its wait."""
     identifier = f"update-{number}"
-    wire.expect(f"eks:{operation}", {"name": "demo", **request}, {"update": {"id": identifier, "status": "InProgress"}})
+    subject = "clusterName" if operation == "AssociateEncryptionConfig" else "name"
+    wire.expect(f"eks:{operation}", {subject: "demo", **request}, {"update": {"id": identifier, "status": "InProgress"}})
     for status in ("InProgress", "Successful") if wait else ():
         wire.expect("eks:DescribeUpdate", {"name": "demo", "updateId": identifier}, {"update": {"id": identifier, "status": status}})
 
@@ -233,6 +234,7 @@ def test_all_updates_in_order_one_at_a_time_even_without_wait(wire: Wire) -> Non
     subnets(wire, {**SUBNETS, asked[2]: "us-west-2b"}, asked=asked)
     groups(wire)
     versions(wire)
+    nodegroups(wire)
     wire.expect("eks:TagResource", {"resourceArn": ARN, "tags": {"a": "b"}})
     wire.expect("eks:UntagResource", {"resourceArn": ARN, "tagKeys": ["Team"]})
     update(wire, 0, {"resourcesVpcConfig": {"subnetIds": asked, "securityGroupIds": [GROUP]}})
@@ -305,6 +307,8 @@ def test_where_a_subnet_of_the_cluster_is_gone_eks_judges_the_zones(wire: Wire, 
 def test_check_mode_shows_the_cluster_as_it_will_be(wire: Wire) -> None:
     describe(wire)
     versions(wire)
+    nodegroups(wire, "gpu")
+    wire.expect("eks:DescribeNodegroup", {"clusterName": "demo", "nodegroupName": "gpu"}, {"nodegroup": {"version": "1.34"}})
     result = wire.run(main, {**PARAMS, "version": "1.35", "tags": {"Team": "x"}}, check_mode=True)
     assert (result["cluster"]["version"], result["cluster"]["tags"]) == ("1.35", {**MARK, "Team": "x"})
     assert result["cluster"]["endpoint"] == "https://demo.example"
@@ -355,8 +359,99 @@ def test_a_failed_cluster_says_what_to_do(wire: Wire) -> None:
     result = wire.run(main, PARAMS)
     assert result["msg"] == (
         "Cluster demo is FAILED: Ec2SubnetNotFound: subnet-1 is gone. "
-        "A failed cluster cannot be repaired: remove it with state absent, then run again."
+        "A failed cluster cannot be repaired. Correct the cause; recreate_failed: true then deletes it and makes it again."
     )
+
+
+def test_a_failed_cluster_is_made_again_on_consent(wire: Wire) -> None:
+    describe(wire, status="FAILED")
+    role(wire)
+    subnets(wire)
+    groups(wire)
+    wire.expect("eks:DeleteCluster", NAME, {"cluster": cluster(status="DELETING")})
+    describe(wire, status="DELETING")
+    absent(wire)
+    wire.expect("eks:CreateCluster", CREATE, {"cluster": cluster(status="CREATING")})
+    for status in ("CREATING", "ACTIVE", "ACTIVE"):
+        describe(wire, status=status)
+    result = wire.run(main, {**PARAMS, "recreate_failed": True})
+    assert [step["effect"] for step in result["plan"]] == ["replace", "replace"]
+    assert result["cluster"]["status"] == "ACTIVE"
+
+
+def test_a_failed_cluster_of_somebody_else_is_not_made_again(wire: Wire) -> None:
+    describe(wire, status="FAILED", tags={})
+    assert "its maker has to remove it" in wire.run(main, {**PARAMS, "recreate_failed": True})["msg"]
+
+
+KEY = f"arn:aws:kms:us-west-2:{ACCOUNT}:key/0a1b2c3d"
+
+
+def key(wire: Wire, **changes: str) -> None:
+    found = {
+        "KeyId": "0a1b2c3d",
+        "Arn": KEY,
+        "KeyState": "Enabled",
+        "KeySpec": "SYMMETRIC_DEFAULT",
+        "KeyUsage": "ENCRYPT_DECRYPT",
+        **changes,
+    }
+    wire.expect("kms:DescribeKey", {"KeyId": KEY}, {"KeyMetadata": found})
+
+
+def test_a_key_is_added_to_a_running_cluster(wire: Wire) -> None:
+    describe(wire)
+    key(wire)
+    encryption = [{"resources": ["secrets"], "provider": {"keyArn": KEY}}]
+    update(wire, 0, {"encryptionConfig": encryption}, operation="AssociateEncryptionConfig")
+    describe(wire, encryptionConfig=encryption)
+    result = wire.run(main, {**PARAMS, "encryption_key_arn": KEY})
+    assert [step["action"] for step in result["plan"]] == ["eks:AssociateEncryptionConfig"]
+    assert result["cluster"]["encryption_config"][0]["provider"]["key_arn"] == KEY
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"KeyState": "Disabled"}, "Disabled"), ({"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY"}, "SIGN_VERIFY"), (None, "does not exist")],
+)
+def test_a_key_that_eks_would_not_take_is_refused_before_any_call(wire: Wire, changes: dict[str, str] | None, said: str) -> None:
+    describe(wire)
+    if changes:
+        key(wire, **changes)
+    else:
+        wire.expect_error("kms:DescribeKey", {"KeyId": KEY}, "NotFoundException")
+    [fault] = wire.run(main, {**PARAMS, "encryption_key_arn": KEY})["faults"]
+    assert fault["path"] == "encryption_key_arn"
+    assert said in fault["allowed"]
+
+
+def test_a_key_of_another_region_is_refused_without_asking(wire: Wire) -> None:
+    describe(wire)
+    [fault] = wire.run(main, {**PARAMS, "encryption_key_arn": KEY.replace("us-west-2", "us-east-1")})["faults"]
+    assert "in us-west-2" in fault["allowed"]
+
+
+def test_another_key_is_refused_with_the_reason(wire: Wire) -> None:
+    describe(wire, encryptionConfig=[{"resources": ["secrets"], "provider": {"keyArn": KEY + "2"}}])
+    [fault] = wire.run(main, {**PARAMS, "encryption_key_arn": KEY})["faults"]
+    assert "EKS neither changes nor removes" in fault["allowed"]
+
+
+def test_node_groups_that_are_behind_keep_the_version(wire: Wire) -> None:
+    describe(wire)
+    versions(wire)
+    nodegroups(wire, "gpu")
+    wire.expect("eks:DescribeNodegroup", {"clusterName": "demo", "nodegroupName": "gpu"}, {"nodegroup": {"version": "1.33"}})
+    [fault] = wire.run(main, {**PARAMS, "version": "1.35"})["faults"]
+    assert "gpu (1.33)" in fault["allowed"]
+
+
+def test_everything_as_it_is_takes_one_read(wire: Wire) -> None:
+    there = {"encryptionConfig": [{"resources": ["secrets"], "provider": {"keyArn": KEY}}]}
+    describe(wire, **there)
+    options = {"encryption_key_arn": KEY, "version": "1.34", "logging_types": ["audit"], "deletion_protection": False}
+    result = wire.run(main, {**PARAMS, **options})
+    assert (result["changed"], result["plan"]) == (False, [])
 
 
 def test_a_cluster_that_goes_is_made_again_when_it_is_gone(wire: Wire) -> None:
@@ -478,12 +573,27 @@ def nodegroups(wire: Wire, *names: str) -> None:
     wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": list(names)})
 
 
+def guards(wire: Wire, groups_: t.Sequence[str] = (), profiles: t.Sequence[str] = (), instances: t.Sequence[dict[str, str]] = ()) -> None:
+    """What is looked at before a cluster is deleted; instances by their tags."""
+    nodegroups(wire, *groups_)
+    wire.expect("eks:ListFargateProfiles", {"clusterName": "demo"}, {"fargateProfileNames": list(profiles)})
+    filters = [
+        {"Name": "tag:kubernetes.io/cluster/demo", "Values": ["owned"]},
+        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
+    ]
+    found = [
+        {"InstanceId": f"i-{number}", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+        for number, tags in enumerate(instances)
+    ]
+    wire.expect("ec2:DescribeInstances", {"Filters": filters}, {"Reservations": [{"Instances": found}]})
+
+
 ABSENT = {"name": "demo", "state": "absent", "wait_interval": 0.001}
 
 
 def test_a_cluster_goes(wire: Wire) -> None:
     describe(wire)
-    nodegroups(wire)
+    guards(wire)
     wire.expect("eks:DeleteCluster", NAME, {"cluster": cluster(status="DELETING")})
     describe(wire, status="DELETING")
     absent(wire)
@@ -497,7 +607,7 @@ def test_a_cluster_goes(wire: Wire) -> None:
 def test_a_cluster_in_the_making_goes_however_its_creation_ends(wire: Wire, end: str) -> None:
     for status in ("CREATING", "CREATING", end, end):
         describe(wire, status=status)
-    nodegroups(wire)
+    guards(wire)
     wire.expect("eks:DeleteCluster", NAME, {"cluster": cluster(status="DELETING")})
     describe(wire, status="DELETING")
     absent(wire)
@@ -508,7 +618,7 @@ def test_a_cluster_in_the_making_goes_however_its_creation_ends(wire: Wire, end:
 
 def test_protection_is_taken_off_in_the_same_run(wire: Wire) -> None:
     describe(wire, deletionProtection=True)
-    nodegroups(wire)
+    guards(wire)
     update(wire, 0, {"deletionProtection": False})
     wire.expect("eks:DeleteCluster", NAME, {"cluster": cluster(status="DELETING")})
     absent(wire)
@@ -516,20 +626,37 @@ def test_protection_is_taken_off_in_the_same_run(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "groups_", "said"),
+    ("changes", "there", "said"),
     [
-        ({"deletionProtection": True}, None, "Cluster demo has deletion protection. Set deletion_protection: false"),
-        ({}, ["system", "gpu"], "Cluster demo still has node groups: gpu, system."),
-        ({"tags": {}}, None, "Cluster demo was not made by this collection"),
+        ({"deletionProtection": True}, {}, "Cluster demo still has deletion protection. Set deletion_protection: false"),
+        ({}, {"groups_": ["system", "gpu"]}, "Cluster demo still has node groups (gpu, system)."),
+        ({}, {"profiles": ["batch"]}, "Fargate profiles (batch)"),
+        (
+            {},
+            {"instances": [{"karpenter.sh/nodepool": "gpu"}, {"eks:nodegroup-name": "system"}, {}]},
+            "nodes of no managed group (i-0 of Karpenter's gpu, i-2)",
+        ),
     ],
 )
-def test_what_keeps_a_cluster_from_being_deleted(wire: Wire, changes: Api, groups_: list[str] | None, said: str) -> None:
+def test_what_keeps_a_cluster_from_being_deleted(wire: Wire, changes: Api, there: dict[str, t.Any], said: str) -> None:
     describe(wire, **changes)
-    if groups_:
-        nodegroups(wire, *groups_)
+    guards(wire, **there)
     result = wire.run(main, {**ABSENT, "adopt": True})
     assert result["failed"]
     assert said in result["msg"]
+
+
+def test_everything_that_keeps_it_is_named_at_once(wire: Wire) -> None:
+    describe(wire, deletionProtection=True)
+    guards(wire, ["gpu"], ["batch"], [{"karpenter.sh/nodepool": "gpu"}])
+    message = wire.run(main, ABSENT)["msg"]
+    for word in ("deletion protection", "node groups (gpu)", "Fargate profiles (batch)", "i-0 of Karpenter's gpu", "while Karpenter runs"):
+        assert word in message
+
+
+def test_a_cluster_of_somebody_else_is_never_deleted(wire: Wire) -> None:
+    describe(wire, tags={})
+    assert "Cluster demo was not made by this collection" in wire.run(main, {**ABSENT, "adopt": True})["msg"]
 
 
 def test_a_deletion_under_way_is_only_waited_for(wire: Wire) -> None:
@@ -550,7 +677,7 @@ def test_what_is_gone_stays_gone(wire: Wire) -> None:
 
 def test_deletion_in_check_mode(wire: Wire) -> None:
     describe(wire, status="UPDATING", deletionProtection=True)
-    nodegroups(wire)
+    guards(wire)
     result = wire.run(main, {**ABSENT, "deletion_protection": False}, check_mode=True)
     assert [step["action"] for step in result["plan"]] == ["eks:UpdateClusterConfig", "eks:DeleteCluster"]
     assert result["diff"]["before"]["tags"] == {**MARK, "Team": "ml"}

@@ -14,6 +14,7 @@ from dataclasses import replace
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import (
     AUTHENTICATION_MODES,
+    CREATION_FIELDS,
     LOGGING_TYPES,
     Cluster,
     Fields,
@@ -89,6 +90,7 @@ def plan_create(wanted: Wanted, owner: Owner) -> Plan:
         request["upgradePolicy"] = {"supportType": wanted.support_type}
     if wanted.deletion_protection is not None:
         request["deletionProtection"] = wanted.deletion_protection
+    request |= _component_requests(wanted)
     step = Step(
         action="eks:CreateCluster",
         target=planned("cluster", wanted.name),
@@ -102,15 +104,49 @@ def plan_create(wanted: Wanted, owner: Owner) -> Plan:
     return Plan(steps=(step,), before={}, after={**after, "tags": tags})
 
 
+def _component_requests(wanted: Wanted) -> Request:
+    """What a new cluster gets besides network, access, logs and life cycle."""
+    request: Request = {}
+    if wanted.encryption_key_arn:
+        request["encryptionConfig"] = _encryption(wanted.encryption_key_arn)
+    if wanted.scheduler_scoring:
+        request["kubeSchedulerConfig"] = _scheduler(wanted.scheduler_scoring)
+    if wanted.service_ipv4_cidr:
+        request["kubernetesNetworkConfig"] = {"serviceIpv4Cidr": wanted.service_ipv4_cidr}
+    if wanted.bootstrap_self_managed_addons is not None:
+        request["bootstrapSelfManagedAddons"] = wanted.bootstrap_self_managed_addons
+    return request
+
+
+def _encryption(key_arn: str) -> list[Request]:
+    return [{"resources": ["secrets"], "provider": {"keyArn": key_arn}}]
+
+
+def _scheduler(strategy: t.Mapping[str, t.Any]) -> Request:
+    return {"nodeResourcesFit": {"scoringStrategy": dict(strategy)}}
+
+
+def plan_recreate(wanted: Wanted, observed: Cluster, owner: Owner) -> Plan:
+    """A cluster whose creation has failed goes, and is made again when it is gone."""
+    reason = "its creation has failed"
+    gone = Wait(waiter="cluster_deleted", arguments={"name": observed.name})
+    made = plan_create(wanted, owner)
+    delete = replace(plan_delete(observed).steps[-1], effect="replace", reason=reason, needs=(), wait=None)
+    create = replace(made.steps[0], target=observed.name, effect="replace", reason=reason, needs=(gone,))
+    return replace(made, steps=(delete, create), before={"status": observed.status})
+
+
 def refusals(wanted: Wanted, observed: Cluster) -> list[Fault]:
     """What is asked for otherwise than it is and cannot be changed, each with the reason."""
-    changes = changed_fields(wanted.fields(), observed.fields())
-    faults = []
-    if "role_arn" in changes:
-        allowed = f"{observed.role_arn}, as it is: EKS cannot change the role of a cluster; a new cluster has to be made"
-        faults.append(Fault(path="role_arn", value=wanted.role_arn, allowed=allowed, source="EKS API: roleArn is set at creation only"))
-    faults += _bootstrap_refusal(wanted, observed)
+    faults = [
+        Fault(path=one.option, value=asked, allowed=f"{_word(there)}, as it is: {one.refused}", source=one.source)
+        for one in CREATION_FIELDS
+        if (asked := getattr(wanted, one.option)) is not None
+        and (there := getattr(observed, one.option)) not in (None, "")
+        and asked != there
+    ]
     faults += _mode_refusal(wanted, observed)
+    faults += _key_refusal(wanted, observed)
     private = observed.endpoint_private_access if wanted.endpoint_private_access is None else wanted.endpoint_private_access
     public = observed.endpoint_public_access if wanted.endpoint_public_access is None else wanted.endpoint_public_access
     if not private and not public:
@@ -147,13 +183,16 @@ def _zone_of(subnet: str, zones: t.Mapping[str, str], own: t.Iterable[str | None
     return zones.get(subnet)
 
 
-def _bootstrap_refusal(wanted: Wanted, observed: Cluster) -> list[Fault]:
-    name = "bootstrap_cluster_creator_admin_permissions"
-    asked, there = wanted.bootstrap_cluster_creator_admin_permissions, observed.bootstrap_cluster_creator_admin_permissions
-    if asked is None or there is None or asked == there:
+def _word(value: t.Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _key_refusal(wanted: Wanted, observed: Cluster) -> list[Fault]:
+    there, asked = observed.encryption_key_arn, wanted.encryption_key_arn
+    if there is None or asked is None or asked == there:
         return []
-    allowed = f"{str(there).lower()}, as it is: it only counts at creation; change the creator's access entry instead"
-    return [Fault(path=name, value=asked, allowed=allowed, source="EKS API, CreateAccessConfigRequest")]
+    allowed = f"{there}, as it is: EKS neither changes nor removes the key of a cluster's secrets"
+    return [Fault(path="encryption_key_arn", value=asked, allowed=allowed, source="EKS API, AssociateEncryptionConfig")]
 
 
 def _mode_refusal(wanted: Wanted, observed: Cluster) -> list[Fault]:
@@ -183,6 +222,16 @@ def version_faults(wanted: Wanted, observed: Cluster | None, supported: t.Collec
     return [Fault(path="version", value=version, allowed=allowed, source="Amazon EKS user guide, cluster upgrades")]
 
 
+def skew_faults(wanted: Wanted, observed: Cluster, groups: t.Mapping[str, str]) -> list[Fault]:
+    """Node groups, by name with their version, that have to follow before the control plane goes on."""
+    behind = {name: version for name, version in sorted(groups.items()) if version and minor(version) != minor(observed.version)}
+    if not behind:
+        return []
+    named = ", ".join(f"{name} ({version})" for name, version in behind.items())
+    allowed = f"{observed.version}, until the node groups {named} have it too: run the playbook upgrade, or eks_gpu_nodepool with kubernetes_version"
+    return [Fault(path="version", value=wanted.version, allowed=allowed, source="EKS API, UpdateClusterVersion")]
+
+
 def plan_update(wanted: Wanted, observed: Cluster, owner: Owner) -> Plan:
     """Tags, then one call per kind of update: each begins when the one before it has succeeded. No call where nothing differs."""
     changes = changed_fields(wanted.fields(), observed.fields())
@@ -193,8 +242,11 @@ def plan_update(wanted: Wanted, observed: Cluster, owner: Owner) -> Plan:
         *_logging_update(changes),
         *_simple_update(changes, "support_type", lambda value: {"upgradePolicy": {"supportType": value}}),
         *_simple_update(changes, "deletion_protection", lambda value: {"deletionProtection": value}),
+        *_simple_update(changes, "scheduler_scoring", lambda value: {"kubeSchedulerConfig": _scheduler(value)}),
     ]
     steps = [_update(observed.name, number, fields, request) for number, (fields, request) in enumerate(updates)]
+    if "encryption_key_arn" in changes:
+        steps.append(_association(observed.name, len(steps), changes["encryption_key_arn"][1]))
     if "version" in changes:
         there, version = changes["version"]
         steps.append(_step("eks:UpdateClusterVersion", observed.name, len(steps), ("version",), {"version": version}, f"from {there}"))
@@ -262,6 +314,11 @@ def _simple_update(changes: Changes, name: str, request: t.Callable[[t.Any], Req
     return [((name,), request(changes[name][1]))] if name in changes else []
 
 
+def _association(name: str, number: int, key_arn: str) -> Step:
+    step = _step("eks:AssociateEncryptionConfig", name, number, ("encryption_key_arn",), {}, "it cannot be undone")
+    return replace(step, request={"clusterName": name, "encryptionConfig": _encryption(key_arn)})
+
+
 def _update(name: str, number: int, fields: tuple[str, ...], request: Request) -> Step:
     return _step("eks:UpdateClusterConfig", name, number, fields, request, "")
 
@@ -323,6 +380,12 @@ def forecast(api: t.Mapping[str, t.Any], fields: Fields, tags: t.Mapping[str, st
         on = fields["logging_types"]
         off = [name for name in LOGGING_TYPES if name not in on]
         cluster["logging"] = {"clusterLogging": [{"types": names, "enabled": names is on} for names in (on, off) if names]}
+    if fields.get("encryption_key_arn"):
+        cluster["encryptionConfig"] = _encryption(fields["encryption_key_arn"])
+    if fields.get("scheduler_scoring"):
+        cluster["kubeSchedulerConfig"] = _scheduler(fields["scheduler_scoring"])
+    if fields.get("service_ipv4_cidr"):
+        cluster.setdefault("kubernetesNetworkConfig", {})["serviceIpv4Cidr"] = fields["service_ipv4_cidr"]
     if tags is not None:
         cluster["tags"] = dict(tags)
     return cluster

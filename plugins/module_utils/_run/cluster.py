@@ -7,21 +7,24 @@
 
 from __future__ import annotations
 
-import datetime
 import typing as t
 from dataclasses import replace
 
-from ansible.module_utils.common.dict_transformations import camel_dict_to_snake_dict
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault, GpuopsError, InvalidInput
 from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import Cluster, Wanted, trusts_eks
-from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import OWNER_TAG, Owner
+from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster_parts import planned_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import OWNER_TAG, Owner, tag_map
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import cluster as planning
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import changed_fields
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Wait, is_planned
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Wait, is_planned
+from ansible_collections.gpuops.eks.plugins.module_utils._run.cluster_parts import described
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Run
 
 _MOVING = ("CREATING", "PENDING", "UPDATING")
+_MISSING = ("ResourceNotFoundException",)
+_MANAGED_TAG = "eks:nodegroup-name"
+_KARPENTER_TAG = "karpenter.sh/nodepool"
 
 
 def cluster_job(run: Run) -> Outcome:
@@ -38,26 +41,46 @@ def _present(run: Run, wanted: Wanted, observed: Cluster | None) -> Outcome:
         observed = None
     if observed is None:
         return _create(run, wanted)
+    owner = Owner.from_arn(observed.arn)
     if observed.status == "FAILED":
-        issues = " ".join(observed.issues) or "EKS gives no reason."
-        hint = "A failed cluster cannot be repaired: remove it with state absent, then run again."
-        raise GpuopsError(f"Cluster {observed.name} is FAILED: {issues}", hint=hint)
-    owner = _owner_of(observed)
+        return _recreate(run, wanted, observed, owner)
     if observed.status in _MOVING and (run.params["wait"] or planning.plan_update(wanted, observed, owner).steps):
         observed = _at_rest(run, observed)
     return _update(run, wanted, observed, owner)
 
 
+def _recreate(run: Run, wanted: Wanted, observed: Cluster, owner: Owner) -> Outcome:
+    """A cluster that has failed cannot be repaired; it is made again where that was asked for, and where it is ours."""
+    issues = " ".join(observed.issues) or "EKS gives no reason."
+    message = f"Cluster {observed.name} is FAILED: {issues}"
+    if not owner.owns(observed.tags):
+        raise GpuopsError(message, hint="It was not made by this collection: its maker has to remove it.")
+    if not wanted.recreate_failed:
+        hint = "A failed cluster cannot be repaired. Correct the cause; recreate_failed: true then deletes it and makes it again."
+        raise GpuopsError(message, hint=hint)
+    _check_creation(run, wanted, owner)
+    return _made(run, wanted, planning.plan_recreate(wanted, observed, owner), owner)
+
+
 def _create(run: Run, wanted: Wanted) -> Outcome:
     owner = run.owner(wanted.name)
+    _check_creation(run, wanted, owner)
+    return _made(run, wanted, planning.plan_create(wanted, owner), owner)
+
+
+def _check_creation(run: Run, wanted: Wanted, owner: Owner) -> None:
+    """InvalidInput with everything that EKS would refuse a new cluster for."""
     faults = planning.creation_faults(wanted)
     faults += _role_faults(run.aws, wanted, owner)
     faults += _network(run.aws, wanted, None)[1]
+    faults += _key_faults(run.aws, wanted, owner)
     faults += planning.version_faults(wanted, None, _versions(run.aws)) if wanted.version else []
     faults += [] if run.check_mode else _planned_faults(wanted)
     if faults:
         raise InvalidInput(faults)
-    plan = planning.plan_create(wanted, owner)
+
+
+def _made(run: Run, wanted: Wanted, plan: Plan, owner: Owner) -> Outcome:
     run.apply(plan)
     if run.check_mode:
         base = {
@@ -81,8 +104,11 @@ def _update(run: Run, wanted: Wanted, observed: Cluster, owner: Owner) -> Outcom
         faults += network_faults
         wanted, warnings = planning.in_own_zones(wanted, observed, zones)
         changes = changed_fields(wanted.fields(), observed.fields())
+    if "encryption_key_arn" in changes and not observed.encryption_key_arn:
+        faults += _key_faults(run.aws, wanted, owner)
     if "version" in changes:
-        faults += planning.version_faults(wanted, observed, _versions(run.aws))
+        offered = planning.version_faults(wanted, observed, _versions(run.aws))
+        faults += offered or planning.skew_faults(wanted, observed, _group_versions(run.aws, observed.name))
     faults += [] if run.check_mode else _planned_faults(wanted)
     if faults:
         raise InvalidInput(faults)
@@ -100,7 +126,7 @@ def _update(run: Run, wanted: Wanted, observed: Cluster, owner: Owner) -> Outcom
 def _absent(run: Run, wanted: Wanted, observed: Cluster | None) -> Outcome:
     if observed is None:
         return Outcome(result={"cluster": None})
-    if not _owner_of(observed).owns(observed.tags):
+    if not Owner.from_arn(observed.arn).owns(observed.tags):
         hint = "It is never deleted from here, adopted or not; its maker has to remove it."
         raise GpuopsError(f"Cluster {observed.name} was not made by this collection (no tag {OWNER_TAG}).", hint=hint)
     if observed.status == "DELETING":
@@ -116,13 +142,67 @@ def _absent(run: Run, wanted: Wanted, observed: Cluster | None) -> Outcome:
 
 
 def _guard(run: Run, wanted: Wanted, observed: Cluster) -> None:
-    """Deletion protection that this run does not take off, and node groups, keep a cluster from being deleted."""
+    """GpuopsError with everything that keeps a cluster from being deleted: EKS knows of node groups and Fargate profiles alone, other nodes would go
+    on without their cluster, and cost."""
+    name = {"clusterName": observed.name}
+    there: list[str] = []
+    hints: list[str] = []
     if observed.deletion_protection and wanted.deletion_protection is not False:
-        hint = "Set deletion_protection: false together with state absent to delete it all the same."
-        raise GpuopsError(f"Cluster {observed.name} has deletion protection.", hint=hint)
-    if groups := run.aws.pages("eks:ListNodegroups", "nodegroups", {"clusterName": observed.name}):
-        hint = "Remove them first (eks_gpu_nodepool with state absent)."
-        raise GpuopsError(f"Cluster {observed.name} still has node groups: {', '.join(sorted(groups))}.", hint=hint)
+        there.append("deletion protection")
+        hints.append("Set deletion_protection: false together with state absent to delete it all the same.")
+    if groups := run.aws.pages("eks:ListNodegroups", "nodegroups", name):
+        there.append(f"node groups ({', '.join(sorted(groups))})")
+        hints.append("Remove the node groups first (eks_gpu_nodepool with state absent).")
+    if profiles := run.aws.pages("eks:ListFargateProfiles", "fargateProfileNames", name):
+        there.append(f"Fargate profiles ({', '.join(sorted(profiles))})")
+        hints.append("Delete the Fargate profiles first.")
+    if nodes := _other_nodes(run.aws, observed.name):
+        there.append(f"nodes of no managed group ({', '.join(nodes)})")
+        hints.append("Delete Karpenter's node pools while Karpenter runs, and terminate or scale in the other instances.")
+    if there:
+        raise GpuopsError(f"Cluster {observed.name} still has {'; '.join(there)}.", hint=" ".join(hints))
+
+
+def _other_nodes(aws: Aws, name: str) -> list[str]:
+    """Instances that belong to the cluster and to no managed node group, with the Karpenter node pool that has bought them."""
+    filters = [
+        {"Name": f"tag:kubernetes.io/cluster/{name}", "Values": ["owned"]},
+        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
+    ]
+    found = aws.pages("ec2:DescribeInstances", "Reservations", {"Filters": filters})
+    nodes = []
+    for instance in (instance for reservation in found for instance in reservation["Instances"]):
+        tags = tag_map(instance.get("Tags"))
+        if _MANAGED_TAG not in tags:
+            pool = tags.get(_KARPENTER_TAG)
+            nodes.append(f"{instance['InstanceId']} of Karpenter's {pool}" if pool else instance["InstanceId"])
+    return sorted(nodes)
+
+
+def _group_versions(aws: Aws, name: str) -> dict[str, str]:
+    """The Kubernetes version of each managed node group."""
+    groups = aws.pages("eks:ListNodegroups", "nodegroups", {"clusterName": name})
+    requests = {group: {"clusterName": name, "nodegroupName": group} for group in groups}
+    replies = {group: aws.find("eks:DescribeNodegroup", request, missing=_MISSING) for group, request in requests.items()}
+    return {group: reply["nodegroup"].get("version", "") for group, reply in replies.items() if reply}
+
+
+def _key_faults(aws: Aws, wanted: Wanted, owner: Owner) -> list[Fault]:
+    """EKS API, EncryptionConfig: an enabled symmetric key of the cluster's region."""
+    arn = wanted.encryption_key_arn
+    if arn is None or is_planned(arn):
+        return []
+    allowed = f"an enabled symmetric key for encryption in {owner.region}"
+    fault = Fault(path="encryption_key_arn", value=arn, allowed=allowed, source="kms:DescribeKey")
+    if arn.split(":")[3] != owner.region:
+        return [fault]
+    reply = aws.find("kms:DescribeKey", {"KeyId": arn}, missing=("NotFoundException",))
+    found = (reply or {}).get("KeyMetadata", {})
+    kind = (found.get("KeyState"), found.get("KeySpec", "SYMMETRIC_DEFAULT"), found.get("KeyUsage", "ENCRYPT_DECRYPT"))
+    if kind == ("Enabled", "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"):
+        return []
+    state = f"; this one is {', '.join(map(str, kind))}" if reply else "; this one does not exist"
+    return [replace(fault, allowed=allowed + state)]
 
 
 def _at_rest(run: Run, observed: Cluster, waiter: str = "cluster_active") -> Cluster:
@@ -207,15 +287,10 @@ def _read(
 
 def _planned_faults(wanted: Wanted) -> list[Fault]:
     """Stand-ins for ids are for check mode; a real run has real ids."""
-    allowed = "the id of what exists; planned ids are for check mode"
-    given = {"role_arn": wanted.role_arn}
+    given = {"role_arn": wanted.role_arn, "encryption_key_arn": wanted.encryption_key_arn}
     for path, values in (("subnet_ids", wanted.subnet_ids), ("security_group_ids", wanted.security_group_ids)):
         given |= {f"{path}[{index}]": value for index, value in enumerate(values or ())}
-    return [
-        Fault(path=path, value=value, allowed=allowed, source="the options of eks_cluster")
-        for path, value in given.items()
-        if is_planned(value)
-    ]
+    return planned_faults(given)
 
 
 def _versions(aws: Aws) -> list[str]:
@@ -225,7 +300,7 @@ def _versions(aws: Aws) -> list[str]:
 
 
 def _describe(aws: Aws, name: str) -> Cluster | None:
-    reply = aws.find("eks:DescribeCluster", {"name": name}, missing=("ResourceNotFoundException",))
+    reply = aws.find("eks:DescribeCluster", {"name": name}, missing=_MISSING)
     return Cluster.from_api(reply["cluster"]) if reply else None
 
 
@@ -233,24 +308,9 @@ def _described(aws: Aws, name: str) -> Cluster:
     return Cluster.from_api(aws.call("eks:DescribeCluster", {"name": name})["cluster"])
 
 
-def _owner_of(cluster: Cluster) -> Owner:
-    """The owner's mark of a cluster that is there is its own ARN."""
-    parts = cluster.arn.split(":", 5)  # arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME
-    return Owner(cluster_name=cluster.name, region=parts[3], account=parts[4], partition=parts[1])
-
-
 def _reread(run: Run, name: str) -> dict[str, t.Any]:
     return _result(_described(run.aws, name).api)
 
 
 def _result(api: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    return {"cluster": camel_dict_to_snake_dict(_plain(api), ignore_list=["tags"])}
-
-
-def _plain(value: t.Any) -> t.Any:
-    """The value with times as text."""
-    if isinstance(value, datetime.datetime):
-        return value.isoformat()
-    if isinstance(value, t.Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return {"cluster": described(api)}

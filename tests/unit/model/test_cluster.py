@@ -95,6 +95,9 @@ def test_a_cluster_as_eks_describes_it() -> None:
         "support_type": "EXTENDED",
         "deletion_protection": False,
         "logging_types": ["api", "audit"],
+        "encryption_key_arn": None,
+        "scheduler_scoring": None,
+        "service_ipv4_cidr": None,
     }
 
 

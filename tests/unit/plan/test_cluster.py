@@ -9,15 +9,17 @@ import dataclasses
 import typing as t
 
 import pytest
-from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import Cluster, Wanted
+from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import FIELDS, Cluster, Wanted
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.cluster import (
     creation_faults,
     forecast,
     plan_create,
     plan_delete,
+    plan_recreate,
     plan_update,
     refusals,
+    skew_faults,
     version_faults,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Wait
@@ -144,6 +146,12 @@ def test_no_call_where_nothing_differs(options: dict[str, t.Any]) -> None:
     assert refusals(wanted(**options), THERE) == []
 
 
+KEY = "arn:aws:kms:us-west-2:123456789012:key/0a1b"
+ENCRYPTED = [{"resources": ["secrets"], "provider": {"keyArn": KEY}}]
+PACK = {"type": "MostAllocated", "resources": [{"name": "nvidia.com/gpu", "weight": 100}, {"name": "cpu", "weight": 1}]}
+PACKED = {"type": "MostAllocated", "resources": [{"name": "cpu", "weight": 1}, {"name": "nvidia.com/gpu", "weight": 100}]}
+
+
 def _config(**request: t.Any) -> tuple[str, dict[str, t.Any]]:
     return ("eks:UpdateClusterConfig", {"name": "demo", **request})
 
@@ -177,6 +185,8 @@ def _config(**request: t.Any) -> tuple[str, dict[str, t.Any]]:
         ({"logging_types": []}, [_config(logging={"clusterLogging": [{"types": ["audit"], "enabled": False}]})]),
         ({"support_type": "STANDARD"}, [_config(upgradePolicy={"supportType": "STANDARD"})]),
         ({"deletion_protection": True}, [_config(deletionProtection=True)]),
+        ({"scheduler_scoring": PACK}, [_config(kubeSchedulerConfig={"nodeResourcesFit": {"scoringStrategy": PACKED}})]),
+        ({"encryption_key_arn": KEY}, [("eks:AssociateEncryptionConfig", {"clusterName": "demo", "encryptionConfig": ENCRYPTED})]),
         ({"version": "1.35"}, [("eks:UpdateClusterVersion", {"name": "demo", "version": "1.35"})]),
     ],
 )  # fmt: skip
@@ -187,6 +197,8 @@ def test_each_kind_of_update(options: dict[str, t.Any], expected: list[tuple[str
 def test_updates_come_in_order_and_each_needs_the_one_before_it() -> None:
     options = {
         "version": "1.35",
+        "encryption_key_arn": KEY,
+        "scheduler_scoring": PACK,
         "deletion_protection": True,
         "support_type": "STANDARD",
         "logging_types": [],
@@ -204,16 +216,60 @@ def test_updates_come_in_order_and_each_needs_the_one_before_it() -> None:
         ("eks:UpdateClusterConfig", ("logging_types",)),
         ("eks:UpdateClusterConfig", ("support_type",)),
         ("eks:UpdateClusterConfig", ("deletion_protection",)),
+        ("eks:UpdateClusterConfig", ("scheduler_scoring",)),
+        ("eks:AssociateEncryptionConfig", ("encryption_key_arn",)),
         ("eks:UpdateClusterVersion", ("version",)),
     ]
+    order = [one.option for one in FIELDS]
+    assert [step.fields[-1] for step in plan.steps[1:]] == sorted((step.fields[-1] for step in plan.steps[1:]), key=order.index)
     updates = plan.steps[1:]
-    waits = [Wait(waiter="update_successful", arguments={"name": "demo", "updateId": f"planned:update/demo-{n}"}) for n in range(7)]
+    waits = [Wait(waiter="update_successful", arguments={"name": "demo", "updateId": f"planned:update/demo-{n}"}) for n in range(9)]
     assert [step.needs for step in updates] == [(), *((wait,) for wait in waits[:-1])]
-    assert [step.wait for step in updates] == [*[None] * 6, waits[-1]]
+    assert [step.wait for step in updates] == [*[None] * 8, waits[-1]]
     assert [list(step.binds) for step in updates] == [[wait.arguments["updateId"]] for wait in waits]
     assert plan.before["tags"] == THERE.tags
     assert plan.after["tags"] == {**THERE.tags, "x": "y"}
     assert (plan.before["version"], plan.after["version"]) == ("1.34", "1.35")
+
+
+def test_the_order_of_resources_does_not_matter() -> None:
+    there = dataclasses.replace(THERE, scheduler_scoring=PACKED)
+    assert plan_update(wanted(scheduler_scoring=PACK), there, OWNER).steps == ()
+
+
+def test_node_groups_have_to_follow_before_the_next_version() -> None:
+    assert skew_faults(wanted(version="1.35"), THERE, {"gpu": "1.34", "new": ""}) == []
+    [fault] = skew_faults(wanted(version="1.35"), THERE, {"gpu": "1.33", "system": "1.34", "cpu": "1.32"})
+    assert "cpu (1.32), gpu (1.33)" in fault.allowed
+    assert "upgrade" in fault.allowed
+
+
+def test_a_cluster_that_failed_is_replaced() -> None:
+    options = {"role_arn": ROLE, "subnet_ids": ["subnet-a", "subnet-b"], "recreate_failed": True}
+    plan = plan_recreate(wanted(**options), dataclasses.replace(THERE, status="FAILED"), OWNER)
+    assert [(step.action, step.effect, step.target) for step in plan.steps] == [
+        ("eks:DeleteCluster", "replace", "demo"),
+        ("eks:CreateCluster", "replace", "demo"),
+    ]
+    assert [need.waiter for need in plan.steps[1].needs] == ["cluster_deleted"]
+
+
+def test_a_new_cluster_with_key_scoring_and_network_of_services() -> None:
+    options = {
+        "encryption_key_arn": KEY,
+        "scheduler_scoring": PACK,
+        "service_ipv4_cidr": "10.100.0.0/16",
+        "bootstrap_self_managed_addons": False,
+    }
+    request = plan_create(wanted(role_arn=ROLE, subnet_ids=["subnet-a", "subnet-b"], **options), OWNER).steps[0].request
+    assert {
+        key: request[key] for key in ("encryptionConfig", "kubeSchedulerConfig", "kubernetesNetworkConfig", "bootstrapSelfManagedAddons")
+    } == {
+        "encryptionConfig": ENCRYPTED,
+        "kubeSchedulerConfig": {"nodeResourcesFit": {"scoringStrategy": PACKED}},
+        "kubernetesNetworkConfig": {"serviceIpv4Cidr": "10.100.0.0/16"},
+        "bootstrapSelfManagedAddons": False,
+    }
 
 
 def test_the_order_of_networks_does_not_matter() -> None:
@@ -232,13 +288,19 @@ def test_an_adopted_cluster_loses_no_tag_and_gets_no_mark() -> None:
     [
         ({"role_arn": ROLE + "2"}, ["role_arn"]),
         ({"bootstrap_cluster_creator_admin_permissions": False}, ["bootstrap_cluster_creator_admin_permissions"]),
+        ({"service_ipv4_cidr": "10.100.0.0/16"}, ["service_ipv4_cidr"]),
+        ({"encryption_key_arn": KEY}, ["encryption_key_arn"]),
+        ({"bootstrap_self_managed_addons": False}, []),
         ({"endpoint_private_access": False}, ["endpoint_private_access"]),
         ({"endpoint_private_access": False, "public_access_cidrs": ["192.0.2.0/24"]}, []),
         ({"authentication_mode": "API"}, []),
     ],
 )
 def test_what_cannot_be_changed_is_refused(options: dict[str, t.Any], paths: list[str]) -> None:
-    assert [fault.path for fault in refusals(wanted(**options), THERE)] == paths
+    there = dataclasses.replace(THERE, service_ipv4_cidr="172.20.0.0/16", encryption_key_arn=KEY + "2")
+    faults = refusals(wanted(**options), there)
+    assert [fault.path for fault in faults] == paths
+    assert all(fault.source and "as it is" in fault.allowed for fault in faults if fault.path != "endpoint_private_access")
 
 
 @pytest.mark.parametrize(
