@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 from ansible.module_utils import basic
+from ansible_collections.gpuops.eks.plugins.module_utils._aws import gateway
 from ansible_collections.gpuops.eks.plugins.module_utils._run import patience
 from ansible_collections.gpuops.eks.plugins.modules.eks_cluster import main
 
@@ -689,3 +690,63 @@ def test_an_unreachable_account_is_one_sentence(wire: Wire) -> None:
     result = wire.run(main, PARAMS)
     assert result["msg"].startswith("eks:DescribeCluster: UnrecognizedClientException:")
     assert "Check the credentials" in result["msg"]
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses of a gateway that does not really pause."""
+    pauses: list[float] = []
+    monkeypatch.setattr(gateway.time, "sleep", pauses.append)
+    return pauses
+
+
+def throttled(wire: Wire) -> None:
+    wire.expect_error("eks:DescribeCluster", NAME, "ThrottlingException", "Rate exceeded")
+
+
+def test_a_throttled_call_is_repeated_ever_more_slowly(wire: Wire, slept: list[float]) -> None:
+    for _unused in range(3):
+        throttled(wire)
+    describe(wire)
+    result = wire.run(main, PARAMS)
+    assert not result["changed"]
+    assert slept == [1.0, 2.0, 4.0]
+    assert result["progress"] == ["eks:DescribeCluster: ThrottlingException"] * 3
+
+
+def test_a_call_that_stays_throttled_ends_with_the_time_to_wait(wire: Wire, slept: list[float]) -> None:
+    throttled(wire)
+    assert "ThrottlingException: Rate exceeded" in wire.run(main, {**PARAMS, "wait_timeout": 1})["msg"]
+    assert slept == []
+
+
+def test_a_look_that_is_throttled_does_not_end_the_wait(wire: Wire) -> None:
+    absent(wire)
+    facts(wire)
+    wire.expect("eks:CreateCluster", CREATE, {"cluster": cluster(status="CREATING")})
+    describe(wire, status="CREATING")
+    throttled(wire)
+    describe(wire)
+    describe(wire)
+    assert wire.run(main, PARAMS)["progress"] == ["DescribeCluster demo: CREATING", "DescribeCluster demo: ACTIVE"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        (
+            "AccessDeniedException",
+            f"User: arn:aws:iam::{ACCOUNT}:user/x is not authorized to perform: eks:DescribeCluster on resource: {ARN}",
+            f"arn:aws:iam::{ACCOUNT}:user/x needs the IAM permission eks:DescribeCluster on {ARN}.",
+        ),
+        ("AccessDeniedException", "no", "The calling identity needs the IAM permission eks:DescribeCluster."),
+        (
+            "InvalidParameterException",
+            f"User: {ROLE} is not authorized to perform: kms:CreateGrant on resource: arn:aws:kms:us-west-2:1:key/k because no policy allows it",
+            f"{ROLE} needs the IAM permission kms:CreateGrant on arn:aws:kms:us-west-2:1:key/k.",
+        ),
+    ],
+)
+def test_a_missing_permission_names_action_resource_and_who_needs_it(wire: Wire, code: str, message: str, hint: str) -> None:
+    wire.expect_error("eks:DescribeCluster", NAME, code, message)
+    assert wire.run(main, PARAMS)["msg"].endswith(hint)

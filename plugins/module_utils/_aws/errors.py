@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import ConnectionRefused, GpuopsError, ServiceError, WaitFailed
@@ -59,6 +60,24 @@ _HINTS = {
 }
 
 # Services whose IAM prefix is not the SDK's name. Source: Service Authorization Reference.
+# In AWS's words: "User: ARN is not authorized to perform: ACTION on resource: ARN because no identity-based policy allows it".
+_UNAUTHORIZED = re.compile(
+    r"(?P<principal>arn:aws[a-z-]*:(?:iam|sts)::\S+) is not authorized to perform: (?P<permission>[\w-]+:\w+)(?: on resource: (?P<resource>[^\s,]+))?"
+)
+# Refusals of a service that has too much to do; the same call is taken later.
+THROTTLED = frozenset(
+    {
+        "PriorRequestNotComplete",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
 _IAM_PREFIXES = {"service-quotas": "servicequotas", "resourcegroupstaggingapi": "tag"}
 
 
@@ -68,10 +87,16 @@ def permission_for(action: str) -> str:
     return f"{_IAM_PREFIXES.get(service, service)}{colon}{operation}"
 
 
-def hint_for(code: str, action: str) -> str:
-    """What to do about an error code of a service; empty where the service's own words have to do."""
+def hint_for(code: str, action: str, message: str = "") -> str:
+    """What to do about an error of a service; empty where the service's own words have to do.
+
+    A refusal may speak of another call than the one that was made, and of another identity, such as the cluster's role.
+    """
     if code in _REFUSED_CREDENTIALS:
         return _CREDENTIALS_HINT
+    if said := _UNAUTHORIZED.search(message):
+        where = f" on {said['resource']}" if said["resource"] else ""
+        return f"{said['principal']} needs the IAM permission {said['permission']}{where}."
     if code in _DENIED or code.endswith("AccessDenied"):
         return f"The calling identity needs the IAM permission {permission_for(action)}."
     return _HINTS.get(code, "")
@@ -81,7 +106,8 @@ def from_client_error(error: ClientError, action: str) -> ServiceError:
     """The service's refusal, with its code and message."""
     details = error.response.get("Error", {})
     code = str(details.get("Code", "Unknown"))
-    return ServiceError(action, code, str(details.get("Message", error)), hint=hint_for(code, action))
+    message = str(details.get("Message", error))
+    return ServiceError(action, code, message, hint=hint_for(code, action, message))
 
 
 def from_botocore_error(error: BotoCoreError, action: str) -> GpuopsError:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import time
 import typing as t
 
-from ansible_collections.gpuops.eks.plugins.module_utils._aws.errors import translate
+from ansible_collections.gpuops.eks.plugins.module_utils._aws.errors import THROTTLED, translate
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.waiters import WAITERS, Waiter
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import ServiceError, WaitFailed
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
@@ -24,6 +25,10 @@ with contextlib.suppress(ImportError):  # run_module says that botocore is missi
     from botocore.waiter import WaiterModel, create_waiter_with_client
 
 
+R = t.TypeVar("R")
+
+_MOST_PATIENCE = 300.0  # seconds for a call that is throttled
+_LONGEST_PAUSE = 20.0
 ClientFactory = t.Callable[[str], t.Any]
 Request = t.Mapping[str, t.Any]
 
@@ -54,9 +59,12 @@ class Aws:
                 self._clients[service] = self._client_for(service)
             return self._clients[service]
 
-    @translate(lambda self, action, request=None: action)
     def call(self, action: str, request: Request | None = None) -> dict[str, t.Any]:
         """The reply of one call, without ResponseMetadata; ServiceError or ConnectionRefused."""
+        return self._unthrottled(action, lambda: self._call(action, request))
+
+    @translate(lambda self, action, request=None: action)
+    def _call(self, action: str, request: Request | None = None) -> dict[str, t.Any]:
         service, operation = action.split(":", 1)
         reply: dict[str, t.Any] = getattr(self.client(service), xform_name(operation))(**(request or {}))
         reply.pop("ResponseMetadata", None)
@@ -71,9 +79,26 @@ class Aws:
                 return None
             raise
 
-    @translate(lambda self, action, key, request=None: action)
+    def _unthrottled(self, action: str, attempt: t.Callable[[], R]) -> R:
+        """What ``attempt`` returns. The SDK repeats a throttled call within seconds; this goes on, ever more slowly, as long as a wait may take."""
+        end = time.monotonic() + min(self._timeout, _MOST_PATIENCE)
+        pause = 1.0
+        while True:
+            try:
+                return attempt()
+            except ServiceError as error:
+                if error.code not in THROTTLED or time.monotonic() + pause > end:
+                    raise
+                self._tell(f"{action}: {error.code}")
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
     def pages(self, action: str, key: str, request: Request | None = None) -> list[t.Any]:
         """All items of a paged list: ``pages("ec2:DescribeSubnets", "Subnets", {...})``."""
+        return self._unthrottled(action, lambda: self._pages(action, key, request))
+
+    @translate(lambda self, action, key, request=None: action)
+    def _pages(self, action: str, key: str, request: Request | None = None) -> list[t.Any]:
         service, operation = action.split(":", 1)
         paginator = self.client(service).get_paginator(xform_name(operation))
         return [item for page in paginator.paginate(**(request or {})) for item in page.get(key) or ()]
@@ -87,6 +112,8 @@ class Aws:
 
         def observe(**request: t.Any) -> dict[str, t.Any]:
             reply = operation(**request)
+            if reply.get("Error", {}).get("Code") in THROTTLED:  # nothing was seen; the next look is an interval away
+                return {}
             self._progress(waiter, arguments, reply, states)
             issues[:] = [str(issue) for issue in (jmespath.search(waiter.issues, reply) if waiter.issues else None) or () if issue]
             return reply
