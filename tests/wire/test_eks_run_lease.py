@@ -101,6 +101,36 @@ def test_a_run_that_was_overtaken_between_its_calls_stops(wire: Wire) -> None:
     assert "This run has lost the lease: " in result["msg"]
 
 
+def test_too_late_to_extend_it_takes_the_next_or_stops(wire: Wire) -> None:
+    """An expired lease is anybody's: were it extended, a run that has read it as expired would hold the next one besides."""
+    reads(wire, lease(minutes=-5))
+    identity(wire)
+    wire.expect_error("ssm:PutParameter", creation(lease(2)), "ParameterAlreadyExists")
+    reads(wire, lease(minutes=-5), lease(2, process=OTHER))
+    assert "This run has lost the lease: " in wire.run(main, PARAMS)["msg"]
+
+
+def test_a_list_that_does_not_show_the_new_lease_yet(wire: Wire) -> None:
+    reads(wire)
+    identity(wire)
+    wire.expect("ssm:PutParameter", creation(lease()), {"Version": 1})
+    reads(wire)
+    assert wire.run(main, PARAMS)["lease"]["held"]
+
+
+@pytest.mark.parametrize("code", ["ParameterAlreadyExists", "TooManyUpdates"])
+def test_a_list_that_does_not_show_the_faster_run_yet_is_read_again_later(wire: Wire, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(job.time, "sleep", pauses.append)
+    reads(wire)
+    for shown in ([], [lease(process=OTHER)]):
+        identity(wire)
+        wire.expect_error("ssm:PutParameter", creation(lease()), code)
+        reads(wire, *shown)
+    assert "laptop" in wire.run(main, PARAMS)["msg"]
+    assert pauses == [1.0]
+
+
 def test_what_is_two_generations_old_goes(wire: Wire) -> None:
     old = [lease(n, process=OTHER, released=True) for n in (1, 2, 3)]
     reads(wire, *old)

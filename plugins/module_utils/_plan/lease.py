@@ -34,11 +34,11 @@ def decide(
     leases: t.Collection[Lease], me: Process, now: datetime.datetime, alive: t.Callable[[Process], bool], *, break_lease: bool = False
 ) -> Decision:
     """Whoever creates the generation after the newest holds the lease; it is free when released, expired, or left by a process of this machine
-    that is gone."""
+    that is gone. Its holder too takes the next one when it has expired: another run may be doing the same, and only creation decides."""
     last = newest(leases)
     if last is None:
         return Decision(word="take", generation=1)
-    if last.process == me and not last.released:
+    if last.process == me and not last.released and not last.expired(now):
         return Decision(word="extend", generation=last.generation, lease=last)
     gone = last.process.host == me.host and last.process.machine == me.machine and not alive(last.process)
     if last.released or last.expired(now) or gone or break_lease:

@@ -8,17 +8,20 @@
 from __future__ import annotations
 
 import datetime
+import time
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, ServiceError
 from ansible_collections.gpuops.eks.plugins.module_utils._model.lease import COMPONENT, Lease, Process, path, text
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import tag_list
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.lease import decide, newest, outdated, refusal
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Run
+from ansible_collections.gpuops.eks.plugins.module_utils._run.patience import PAUSES
 from ansible_collections.gpuops.eks.plugins.module_utils._run.processes import alive, this_run
 
-_TRIES = 5
-_TAKEN = "ParameterAlreadyExists"
+# SSM API, PutParameter: the name is there, or is being written by another call.
+_TAKEN = ("ParameterAlreadyExists", "TooManyUpdates")
 _DELETED_AT_ONCE = 10  # SSM API, DeleteParameters: at most 10 names
 
 
@@ -40,7 +43,7 @@ def _outcome(name: str, lease: Lease | None, me: Process) -> Outcome:
 
 
 def _hold(run: Run, name: str, leases: list[Lease], me: Process) -> Lease:
-    for _unused in range(_TRIES):
+    for pause in PAUSES:
         decision = decide(leases, me, _now(), alive, break_lease=run.params["break_lease"])
         if decision.lease and decision.word == "refuse":
             raise refusal(name, decision.lease, lost=any(lease.process == me and not lease.released for lease in leases))
@@ -50,9 +53,11 @@ def _hold(run: Run, name: str, leases: list[Lease], me: Process) -> Lease:
             return extended
         taken = _take(run, name, decision.generation, me)
         leases = _read(run, name)
-        if taken and (last := newest(leases)) and last.generation <= taken.generation:
+        if taken and all(lease.generation <= taken.generation for lease in leases):
             _tidy(run, name, outdated(leases, taken.generation))
             return taken
+        if all(lease.generation < decision.generation for lease in leases):
+            time.sleep(pause)  # lists lag behind: what the faster run made is not shown yet
     raise GpuopsError(f"Other runs keep taking the lease of cluster {name}.", hint="Run again when they have ended.")
 
 
@@ -71,7 +76,7 @@ def _take(run: Run, name: str, generation: int, me: Process) -> Lease | None:
     try:
         run.aws.call("ssm:PutParameter", request)
     except ServiceError as error:
-        if error.code == _TAKEN:
+        if error.code in _TAKEN:
             return None
         raise
     return lease
@@ -81,7 +86,7 @@ def _release(run: Run, name: str, leases: list[Lease], me: Process) -> Lease | N
     last = newest(leases)
     if last is None or last.process != me or last.released:
         return last
-    released = Lease(**{**vars(last), "released": True})
+    released = replace(last, released=True)
     _write(run, name, released)
     return released
 

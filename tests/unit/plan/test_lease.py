@@ -46,7 +46,7 @@ def living(process: Process) -> bool:
     [
         ([], living, ("take", 1)),
         ([lease(process=ME)], living, ("extend", 1)),
-        ([lease(process=ME, minutes=-5)], living, ("extend", 1)),  # late, and nobody else has taken it
+        ([lease(process=ME, minutes=-5)], living, ("take", 2)),  # late: others may take it too, so that creating the next one decides
         ([lease(process=ME, released=True)], living, ("take", 2)),
         ([lease()], living, ("refuse", 1)),
         ([lease(released=True)], living, ("take", 2)),
