@@ -48,7 +48,7 @@ options:
     default: present
   role_arns:
     description:
-      - IAM roles that use a key for V(secrets), which is the cluster's. May be planned ones in check mode.
+      - IAM roles that use a key for V(secrets), which is the cluster's; refused for V(volumes). May be planned ones in check mode.
     type: list
     elements: str
   administrators:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import typing as t
 
 import pytest
@@ -169,6 +170,33 @@ def test_a_key_on_its_way_out_is_brought_back(wire: Wire) -> None:
     assert wire.run(main, SECRETS)["encryption_key"]["key_state"] == "Enabled"
 
 
+@pytest.mark.parametrize("aliased", [False, True])
+def test_a_key_that_was_brought_back_half_way_is_enabled(wire: Wire, aliased: bool) -> None:
+    """Between CancelKeyDeletion and EnableKey a key is Disabled; with its alias it was disabled by somebody, and stays so."""
+    caller(wire)
+    if aliased:
+        wire.expect("kms:DescribeKey", alias(SECRETS), metadata("Disabled"))
+        rest(wire, SECRETS)
+        assert not wire.run(main, SECRETS)["changed"]
+        return
+    by_mark(wire, SECRETS, ARN)
+    wire.expect("kms:DescribeKey", {"KeyId": ARN}, metadata("Disabled"))
+    rest(wire, SECRETS)
+    wire.expect("kms:EnableKey", {"KeyId": ID})
+    wire.expect("kms:CreateAlias", {"AliasName": alias(SECRETS)["KeyId"], "TargetKeyId": ARN})
+    there(wire, SECRETS)
+    assert actions(wire.run(main, SECRETS)) == ["EnableKey", "CreateAlias"]
+
+
+def test_a_new_key_that_kms_does_not_find_yet_is_shown_with_its_arn(wire: Wire) -> None:
+    caller(wire)
+    by_mark(wire, SECRETS)
+    created(wire, SECRETS)
+    by_mark(wire, SECRETS)
+    key = wire.run(main, SECRETS)["encryption_key"]
+    assert (key["key_id"], key["arn"]) == (ID, ARN)
+
+
 def test_changes_in_place_and_tags(wire: Wire) -> None:
     caller(wire)
     there(wire, SECRETS, tags=marks("secrets", old="1", team="ml"))
@@ -265,6 +293,19 @@ def test_a_policy_of_the_users_own_stands_for_ours(wire: Wire) -> None:
     there(wire, VOLUMES, policy=own)
     assert not wire.run(main, {**VOLUMES, "policy": own})["changed"]
     assert not same_policy(own, policy(VOLUMES))
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
+@pytest.mark.parametrize("purpose", ["secrets", "volumes"])
+def test_policies_stay_in_their_partition(partition: str, purpose: str) -> None:
+    owner = Owner(cluster_name="demo", region="some-region-1", account="123456789012", partition=partition)
+    text = json.dumps(key_policy(Wanted(purpose=purpose), owner))
+    assert set(re.findall(r"arn:([a-z-]+):", text)) == {partition}
+    assert ("ec2.some-region-1.amazonaws.com.cn" in text) == (purpose == "volumes" and partition == "aws-cn")
+
+
+def test_roles_are_refused_where_the_policy_would_not_name_them(wire: Wire) -> None:
+    assert [fault["path"] for fault in wire.run(main, {**VOLUMES, "role_arns": [ROLE]})["faults"]] == ["role_arns"]
 
 
 def test_bad_form_is_refused_before_any_client(wire: Wire) -> None:

@@ -25,7 +25,7 @@ Params = t.Mapping[str, t.Any]
 
 PURPOSES = ("secrets", "volumes")
 LEAST_WINDOW, MOST_WINDOW = 7, 30  # KMS API, ScheduleKeyDeletion
-PENDING = "PendingDeletion"
+PENDING, DISABLED = "PendingDeletion", "Disabled"
 _USE = ("kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey")
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[\w+=,.@/-]+|planned:role/.+")
 _SOURCE = "the options of eks_encryption_key"
@@ -166,6 +166,9 @@ def key_faults(params: Params) -> list[Fault]:
             if isinstance(value, str) and not _PRINCIPAL.fullmatch(value):
                 allowed = "the ARN of an IAM role or user"
                 faults.append(Fault(path=f"{name}[{index}]", value=value, allowed=allowed, source="IAM User Guide, principals"))
+    if params.get("purpose") == "volumes" and params.get("role_arns"):
+        allowed = "unset where purpose is volumes: whoever may use EC2 with the key does so by its policy"
+        faults.append(Fault(path="role_arns", value=params["role_arns"], allowed=allowed, source=_SOURCE))
     policy = params.get("policy")
     if isinstance(policy, t.Mapping) and not isinstance(policy.get("Statement"), list):
         faults.append(Fault(path="policy", value=policy, allowed="a policy document with a list Statement", source="KMS, key policies"))

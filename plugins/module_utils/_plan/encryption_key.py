@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.encryption_key import (
+    DISABLED,
     PENDING,
     Key,
     Wanted,
@@ -74,7 +75,9 @@ def plan_update(wanted: Wanted, observed: Key, owner: Owner, *, service_linked_r
     steps: list[Step] = []
     after = observed
     if observed.state == PENDING:
-        steps += [_step("kms:CancelKeyDeletion", observed, {}, "key_state"), _step("kms:EnableKey", observed, {}, "key_state")]
+        steps.append(_step("kms:CancelKeyDeletion", observed, {}, "key_state"))
+    if observed.state == PENDING or _half_back(observed):
+        steps.append(_step("kms:EnableKey", observed, {}, "key_state"))
         after = replace(after, state="Enabled", deletion_date=None)
     policy = key_policy(wanted, owner)
     if not same_policy(policy, observed.policy):
@@ -96,6 +99,11 @@ def plan_update(wanted: Wanted, observed: Key, owner: Owner, *, service_linked_r
     tag_steps, tags = _tags(wanted, observed, owner)
     after = replace(after, tags=tags)
     return Plan(steps=(*steps, *tag_steps), before=fields_of(observed), after=fields_of(after)), after
+
+
+def _half_back(key: Key) -> bool:
+    """KMS API, CancelKeyDeletion: the key is Disabled afterwards, and the alias comes after that. One with its alias was disabled by somebody."""
+    return key.state == DISABLED and not key.alias
 
 
 def _wanted_rotation(wanted: Wanted, observed: Key) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, InvalidInput
@@ -51,9 +52,11 @@ def _present(run: Run, wanted: Wanted, owner: Owner, observed: Key | None) -> Ou
         plan, key = plan_create(wanted, owner, service_linked_role=missing)
     else:
         plan, key = plan_update(wanted, observed, owner, service_linked_role=missing)
-    run.apply(plan)
+    bound = run.apply(plan)
     if plan.steps and not run.check_mode:
-        key = _observe(run.aws, wanted, owner) or key
+        # KMS may not find by alias or tag what it has just made.
+        arn = bound.get(key.arn, key.arn)
+        key = _observe(run.aws, wanted, owner) or replace(key, arn=arn, key_id=arn.rpartition("/")[2])
     return Outcome(plan=plan, result={"encryption_key": _result(key, wanted, owner)})
 
 
