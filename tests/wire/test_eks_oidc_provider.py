@@ -56,6 +56,15 @@ def test_a_new_provider_is_one_call(wire: Wire) -> None:
     assert (actions(result), result["oidc_provider"]["arn"]) == (["CreateOpenIDConnectProvider"], ARN)
 
 
+def test_a_new_provider_that_iam_does_not_find_yet_is_shown_with_its_arn(wire: Wire) -> None:
+    cluster(wire)
+    no_provider(wire)
+    request = {"Url": f"https://{HOST}", "ClientIDList": ["sts.amazonaws.com"], "Tags": tags(MARK)}
+    wire.expect("iam:CreateOpenIDConnectProvider", request, {"OpenIDConnectProviderArn": ARN})
+    no_provider(wire)
+    assert wire.run(main, PARAMS)["oidc_provider"]["arn"] == ARN
+
+
 def test_a_second_run_reads_twice_and_writes_nothing(wire: Wire) -> None:
     cluster(wire)
     provider(wire)

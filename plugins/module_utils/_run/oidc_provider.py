@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, InvalidInput
 from ansible_collections.gpuops.eks.plugins.module_utils._model.oidc_provider import Provider, Wanted, provider_arn
@@ -34,9 +35,9 @@ def _present(run: Run) -> Outcome:
     plan, provider = plan_update(wanted, observed, where.owner) if observed else plan_create(wanted, where.owner, issuer)
     if observed and plan.steps and not (wanted.adopt or where.owner.owns(observed.tags)):
         raise InvalidInput([foreign("cluster_name", observed.arn, "iam:GetOpenIDConnectProvider")])
-    run.apply(plan)
+    bound = run.apply(plan)
     if plan.steps and not run.check_mode and arn:
-        provider = _get(run, arn) or provider
+        provider = _get(run, arn) or replace(provider, arn=bound.get(provider.arn, provider.arn))
     return Outcome(plan=plan, result={"oidc_provider": provider.to_result()})
 
 
