@@ -17,7 +17,7 @@ description:
   - A lease is free when it was released, when it has expired, or when the process that took it was on this machine and is gone. Otherwise
     O(break_lease=true) takes it.
   - The process of a run is the ansible-playbook that the module runs below. Tasks of one run share the lease. So the module has to run on the
-    controller (C(connection: local)); on another machine each task counts as a run of its own.
+    controller, by a local connection; on another machine each task counts as a run of its own.
   - A holder that comes too late to extend it takes it again, unless another run has.
   - Never reports a change, because a lease is not state that a user asks for.
 extends_documentation_fragment:
