@@ -6,9 +6,19 @@
 from __future__ import annotations
 
 import typing as t
+from pathlib import Path
 
 import pytest
-from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import Cluster, Wanted, cluster_faults, trusts_eks
+from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import (
+    FIELDS,
+    UNREPORTED,
+    Cluster,
+    Field,
+    Wanted,
+    cluster_faults,
+    trusts_eks,
+)
+from ansible_collections.gpuops.eks.plugins.modules.eks_cluster import ARGUMENTS
 
 ROLE = "arn:aws:iam::123456789012:role/demo"
 SUBNETS = ["subnet-0000000000000000a", "subnet-0000000000000000b"]
@@ -130,3 +140,24 @@ def _statement(**changes: t.Any) -> dict[str, t.Any]:
 )
 def test_whom_a_role_trusts(policy: dict[str, t.Any], trusts: bool) -> None:
     assert trusts_eks(policy) is trusts
+
+
+NO_FIELDS = {
+    "name", "state", "allow_public_any", "tags", "purge_tags", "adopt", "recreate_failed", "wait", "wait_timeout", "wait_interval",
+}  # fmt: skip
+
+
+def test_every_option_that_is_a_field_of_the_cluster_has_its_row() -> None:
+    rows = {one.option for one in FIELDS} | set(UNREPORTED)
+    assert rows == set(ARGUMENTS.options) - NO_FIELDS
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.option)
+def test_every_row_names_a_test_that_there_is_and_says_why(field: Field) -> None:
+    path, _separator, name = field.proof.partition("::")
+    text = (Path(__file__).parents[3] / path).read_text(encoding="utf-8")
+    assert f"def {name}(" in text
+    assert field.option in text
+    assert field.source
+    assert field.refused or field.change == "update"
+    assert bool(field.update_type) == (field.change != "creation")
