@@ -262,3 +262,10 @@ def test_a_pool_with_too_few_nodes_is_a_finding() -> None:
 def test_what_the_report_found_is_not_said_twice() -> None:
     report = {**capacity(resources=[]), "findings": [{"subject": f"node/{NODE}", "message": "It advertises nothing.", "fix": ""}]}
     assert verify(report, "ACTIVE", [node()], []) == ["It advertises nothing."]
+
+
+def test_private_endpoints_are_what_nodes_call_and_more() -> None:
+    services = apply("private_endpoints", [])
+    assert {"ec2", "ecr.api", "ecr.dkr", "eks", "eks-auth", "sts", "logs", "monitoring", "ssm", "autoscaling", "sqs"} <= set(services)
+    assert "s3" not in services, "it has a gateway endpoint"
+    assert apply("private_endpoints", ["secretsmanager", "ec2"]) == sorted([*services, "secretsmanager"])
