@@ -62,8 +62,9 @@ def _program(pid: int) -> int | None:
 
 
 def _is_ansible(command: t.Sequence[str]) -> bool:
-    """The program itself, or as an argument of its interpreter."""
-    return any(os.path.basename(word).startswith(_PROGRAM) and "Ansiball" not in word for word in command[:2])
+    """The program itself, or as an argument of its interpreter: ``python ansible-playbook``, ``python -m ansible playbook``."""
+    words = command[2:3] if tuple(command[1:2]) == ("-m",) else command[:2]
+    return any(os.path.basename(word).startswith(_PROGRAM) for word in words)
 
 
 def _look(pid: int) -> _Seen | None:

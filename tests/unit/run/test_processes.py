@@ -25,12 +25,13 @@ CODE = "from ansible_collections.gpuops.eks.plugins.module_utils._run.processes 
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc here")
-def test_a_run_is_its_ansible_program_beyond_the_workers_that_it_forks(tmp_path: Path) -> None:
-    program = tmp_path / "ansible-playbook"
+@pytest.mark.parametrize("as_module", [False, True], ids=["program", "python -m"])
+def test_a_run_is_its_ansible_program_beyond_the_workers_that_it_forks(tmp_path: Path, as_module: bool) -> None:
+    program = tmp_path / ("ansible_in_a_module.py" if as_module else "ansible-playbook")
     program.write_text(SCRIPT.format(code=CODE))
-    process = subprocess.Popen(
-        [sys.executable, str(program)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    )
+    arguments = ["-m", program.stem] if as_module else [str(program)]
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
     output, _errors = process.communicate(timeout=60)
     assert int(output) == process.pid
 
