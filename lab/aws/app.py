@@ -19,6 +19,7 @@ from moto.ec2.models import ec2_backends
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from lab.aws import autoscaling, identities, moto_fixes
+from lab.aws.consistency import Consistency
 from lab.aws.control import ControlApplication
 from lab.aws.eks.application import EksApplication
 from lab.aws.eks.context import Durations, Environment
@@ -44,6 +45,7 @@ class AwsServer:
         self.account = identities.ACCOUNT
         self.admin_credentials = (identities.ADMIN_ACCESS_KEY_ID, identities.ADMIN_SECRET_ACCESS_KEY)
         self.faults = Faults()
+        self.consistency = Consistency(clock)
         self._clients: dict[tuple[str, str, str], t.Any] = {}
         self._clients_lock = threading.Lock()
         self._session = boto3.session.Session(*self.admin_credentials, region_name=region)
@@ -58,9 +60,11 @@ class AwsServer:
                 durations=durations or Durations(),
             )
         )
-        self.identities: Identities = identities.AccountIdentities(state)
-        control = ControlApplication(clock=clock, faults=self.faults, clusters=self.clusters, reset=self.reset)
-        self._gateway = Gateway(eks=self._eks, faults=self.faults, log=RequestLog(log_path), control=control)
+        self.identities: Identities = identities.AccountIdentities(state, self.consistency)
+        control = ControlApplication(
+            clock=clock, faults=self.faults, consistency=self.consistency, clusters=self.clusters, reset=self.reset
+        )
+        self._gateway = Gateway(eks=self._eks, faults=self.faults, consistency=self.consistency, log=RequestLog(log_path), control=control)
         self._server: BaseWSGIServer | None = None
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -106,6 +110,7 @@ class AwsServer:
         self._eks.reset()
         self._gateway.reset()
         self.faults.clear()
+        self.consistency.clear()
         with self._gateway.moto_lock:
             self._empty_account()
 

@@ -1,4 +1,4 @@
-"""The lab's own levers, under /_lab on the AWS endpoint: state, clock, faults, reset. JSON in, JSON out."""
+"""The lab's own levers, under /_lab on the AWS endpoint: state, clock, faults, stale reads, reset. JSON in, JSON out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import typing as t
 
 from werkzeug.wrappers import Response
 
+from lab.aws.consistency import Consistency
 from lab.aws.faults import Faults
 from lab.clock import Clock
 from lab.contracts import ClusterRef
@@ -15,11 +16,20 @@ Handler = t.Callable[[dict[str, t.Any]], dict[str, t.Any]]
 
 
 class ControlApplication:
-    """``GET status``, ``POST clock {advance | factor}``, ``GET | POST | DELETE faults``, ``POST reset``."""
+    """``GET status``, ``POST clock {advance | factor}``, ``GET | POST | DELETE faults``, ``GET | POST consistency``, ``POST reset``."""
 
-    def __init__(self, *, clock: Clock, faults: Faults, clusters: t.Callable[[], list[ClusterRef]], reset: t.Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        faults: Faults,
+        consistency: Consistency,
+        clusters: t.Callable[[], list[ClusterRef]],
+        reset: t.Callable[[], None],
+    ) -> None:
         self._clock = clock
         self._faults = faults
+        self._consistency = consistency
         self._clusters = clusters
         self._reset = reset
         self._handlers: dict[tuple[str, str], Handler] = {
@@ -29,6 +39,8 @@ class ControlApplication:
             ("POST", "faults"): self._add_fault,
             ("POST", "fault"): self._add_fault,
             ("DELETE", "faults"): self._clear_faults,
+            ("GET", "consistency"): lambda request: {"consistency": consistency.describe()},
+            ("POST", "consistency"): lambda request: {"consistency": consistency.configure(request)},
             ("POST", "reset"): self._do_reset,
         }
 
@@ -49,7 +61,7 @@ class ControlApplication:
 
     def _status(self, request: dict[str, t.Any]) -> dict[str, t.Any]:
         clusters = [{"account": ref.account, "region": ref.region, "name": ref.name, "version": ref.version} for ref in self._clusters()]
-        return {**self._clock_document(), "clusters": clusters, "faults": self._faults.list()}
+        return {**self._clock_document(), "clusters": clusters, "faults": self._faults.list(), "consistency": self._consistency.describe()}
 
     def _clock_document(self) -> dict[str, t.Any]:
         return {"clock": {"seconds": self._clock.seconds(), "now": self._clock.now().isoformat(), "factor": self._clock.factor}}

@@ -18,6 +18,7 @@ from werkzeug.wrappers import Response
 
 from lab.aws import ec2_rules
 from lab.aws.calls import Call, canonical_service, parse_call
+from lab.aws.consistency import Consistency
 from lab.aws.control import ControlApplication
 from lab.aws.eks.application import EksApplication
 from lab.aws.errors import AwsError, error_response
@@ -42,12 +43,15 @@ _log = logging.getLogger(__name__)
 class Gateway:
     """The WSGI application in front of moto and of our EKS."""
 
-    def __init__(self, *, eks: EksApplication, faults: Faults, log: RequestLog, control: ControlApplication) -> None:
+    def __init__(
+        self, *, eks: EksApplication, faults: Faults, consistency: Consistency, log: RequestLog, control: ControlApplication
+    ) -> None:
         self.internal_token = secrets.token_hex(16)
         # moto keeps its state in plain dictionaries: one request at a time, and nobody else meanwhile.
         self.moto_lock = threading.RLock()
         self._eks = eks
         self._faults = faults
+        self._consistency = consistency
         self._log = log
         self._control = control
         self._moto = DomainDispatcherApplication(_create_moto_application)
@@ -79,10 +83,15 @@ class Gateway:
                 return self._dispatch(call, environ), False
             principal = authenticate(call)
             call.account, call.principal_arn = principal.account, principal.arn
-            fault = None if _ours(call) else self._faults.for_call(call)
+            if _ours(call):
+                return self._dispatch(call, environ), False
+            fault = self._faults.for_call(call)
             if fault is not None and not fault.rule.get("drop_reply"):
                 raise fault_error(fault)
-            return self._dispatch(call, environ), fault is not None
+            self._consistency.check(call)
+            response = self._dispatch(call, environ)
+            self._consistency.answered(call, response)
+            return response, fault is not None
         except AwsError as error:
             return error_response(error, call.protocol), False
         except Exception as error:  # noqa: BLE001  a server answers; what went wrong is in its own log

@@ -11,6 +11,7 @@ from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
 from lab.aws.calls import Call
+from lab.aws.consistency import Consistency
 from lab.aws.eks.access import identity_of
 from lab.aws.eks.state import EksState
 from lab.aws.errors import AwsError, Protocol
@@ -133,8 +134,9 @@ def _token_fits(call: Call, principal: Principal) -> bool:
 class AccountIdentities:
     """lab.contracts.Identities over the simulated accounts and the EKS application's state."""
 
-    def __init__(self, state: EksState) -> None:
+    def __init__(self, state: EksState, consistency: Consistency) -> None:
         self._state = state
+        self._consistency = consistency
 
     def secret_access_key(self, access_key_id: str) -> str | None:
         principal = find_principal(access_key_id)
@@ -145,6 +147,8 @@ class AccountIdentities:
         return principal.arn if principal else None
 
     def access_identity(self, cluster: ClusterRef, principal_arn: str) -> AccessIdentity | None:
+        if self._consistency.hides_entry(cluster, principal_arn):
+            return None
         with self._state.lock:
             found = self._state.find_cluster(cluster)
             return identity_of(found, principal_arn) if found is not None else None
