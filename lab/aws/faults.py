@@ -1,4 +1,4 @@
-"""Faults that tests inject: data, matched against calls, capacity and EKS updates."""
+"""Faults that tests inject: data, matched against calls, capacity, EKS updates and add-ons."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ ALWAYS = -1
 _FIELDS: dict[str, frozenset[str]] = {
     "api": frozenset({"service", "operation", "code", "message", "status", "times", "after", "drop_reply", "principal"}),
     "capacity": frozenset({"instance_type", "zone", "capacity_type", "times"}),
+    "addon": frozenset({"cluster", "addon", "status", "code", "message", "times", "after"}),
     "update": frozenset({"cluster", "nodegroup", "type", "code", "message", "times", "after"}),
 }
 
@@ -65,7 +66,7 @@ class Faults:
         unknown = rule.keys() - _FIELDS[kind]
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: not a field of a fault of kind {kind} ({', '.join(sorted(_FIELDS[kind]))})")
-        times = int(rule.pop("times", ALWAYS if kind == "capacity" else 1))
+        times = int(rule.pop("times", ALWAYS if kind in ("capacity", "addon") else 1))
         fault = Fault(kind, rule, times, int(rule.pop("after", 0)))
         with self._lock:
             self._faults.append(fault)
@@ -87,6 +88,10 @@ class Faults:
     def for_update(self, cluster: str, nodegroup: str, update_type: str) -> Fault | None:
         """The fault that makes an EKS update fail, if any."""
         return self._strike("update", cluster=cluster, nodegroup=nodegroup, type=update_type)
+
+    def for_addon(self, cluster: str, addon: str) -> Fault | None:
+        """The fault that an add-on has as long as it is there, if any."""
+        return self._strike("addon", cluster=cluster, addon=addon)
 
     def lacks_capacity(self, instance_type: str, zone: str, capacity_type: str) -> bool:
         """Whether EC2 has no such instances there now."""

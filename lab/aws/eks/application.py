@@ -8,7 +8,7 @@ import typing as t
 from werkzeug.wrappers import Response
 
 from lab.aws.calls import Call
-from lab.aws.eks import access, cluster_updates, clusters, nodegroups, tags, updates, versions
+from lab.aws.eks import access, addons, cluster_updates, clusters, encryption, nodegroups, pod_identity, tags, updates, versions
 from lab.aws.eks.context import OPERATIONS, Context, Environment, Params, Result
 from lab.aws.eks.progress import advance
 from lab.aws.eks.routing import output_response, parse_input
@@ -18,7 +18,7 @@ from lab.aws.idempotency import ClientTokens, TokenMismatch
 from lab.contracts import ClusterRef
 
 # Importing a module registers its operations; they are named here so that none is taken for unused.
-OPERATION_MODULES = (access, cluster_updates, clusters, nodegroups, tags, updates, versions)
+OPERATION_MODULES = (access, addons, cluster_updates, clusters, encryption, nodegroups, pod_identity, tags, updates, versions)
 
 
 class EksApplication:
@@ -99,6 +99,8 @@ def _documents(cluster: Cluster) -> list[dict[str, t.Any]]:
         *(nodegroup.document for nodegroup in cluster.nodegroups.values()),
         *(entry.document for entry in cluster.access_entries.values()),
         *(update.document for update in cluster.updates.values()),
+        *(addon.document for addon in cluster.addons.values()),
+        *cluster.associations.values(),
     ]
 
 
@@ -110,5 +112,6 @@ def _describes(result: Result, documents: list[dict[str, t.Any]]) -> bool:
 
 
 def _identity(document: dict[str, t.Any]) -> tuple[t.Any, ...]:
-    arn = document.get("arn") or document.get("nodegroupArn") or document.get("accessEntryArn") or document.get("id")
+    arn = document.get("arn") or document.get("nodegroupArn") or document.get("accessEntryArn")
+    arn = arn or document.get("addonArn") or document.get("associationArn") or document.get("id")
     return arn, document.get("createdAt")

@@ -6,6 +6,7 @@ Rules: https://docs.aws.amazon.com/eks/latest/APIReference/API_CreateCluster.htm
 from __future__ import annotations
 
 import copy
+import ipaddress
 import secrets
 import threading
 import typing as t
@@ -15,6 +16,7 @@ from botocore.exceptions import ClientError
 from lab.aws.eks.access import enter_api_mode
 from lab.aws.eks.account import Subnet, check_security_groups, subnets, trusted_services
 from lab.aws.eks.context import Context, Params, Result, in_use, invalid_parameter, invalid_request, operation
+from lab.aws.eks.encryption import check_encryption
 from lab.aws.eks.paging import page
 from lab.aws.eks.state import Cluster, Document
 from lab.aws.eks.tags import checked_tags
@@ -42,6 +44,8 @@ def create_cluster(context: Context, params: Params) -> Result:
     tags = checked_tags(params)
     _check_access(params)
     check_cluster_role(context, params["roleArn"])
+    check_encryption(context, params.get("encryptionConfig"))
+    _check_service_network(params)
     chosen = check_cluster_subnets(context, params["resourcesVpcConfig"].get("subnetIds", []))
     groups = params["resourcesVpcConfig"].get("securityGroupIds", [])
     check_cluster_groups(context, groups, chosen[0].vpc_id)
@@ -64,6 +68,18 @@ def create_cluster(context: Context, params: Params) -> Result:
     reply = copy.deepcopy(document)
     reply["accessConfig"]["bootstrapClusterCreatorAdminPermissions"] = cluster.bootstrap_creator_admin
     return {"cluster": reply}
+
+
+def _check_service_network(params: Params) -> None:
+    """A private range of size /12 to /24: API_KubernetesNetworkConfigRequest."""
+    cidr = params.get("kubernetesNetworkConfig", {}).get("serviceIpv4Cidr")
+    if cidr is None:
+        return
+    network = ipaddress.ip_network(cidr)
+    private = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+    within = isinstance(network, ipaddress.IPv4Network) and any(network.subnet_of(ipaddress.IPv4Network(block)) for block in private)
+    if not within or not 12 <= network.prefixlen <= 24:
+        raise invalid_parameter(f"The specified service CIDR {cidr} is not valid: it has to be a private block of /24 to /12")
 
 
 def _check_access(params: Params) -> None:

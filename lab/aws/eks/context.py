@@ -29,6 +29,10 @@ class Durations:
     nodegroup_create: float = 75.0
     nodegroup_delete: float = 45.0
     nodegroup_update: float = 40.0
+    addon_create: float = 30.0
+    addon_update: float = 20.0
+    addon_delete: float = 20.0
+    addon_patience: float = 1200.0  # how long an add-on without nodes is CREATING
     health_check: float = 30.0
 
 

@@ -268,3 +268,10 @@ def remove_nodegroup(context: Context, cluster: Cluster, nodegroup: Nodegroup) -
     """The end of a deletion: Auto Scaling group with its instances, launch template and instance profile go."""
     delete_resources(context, nodegroup.document, nodegroup.resources)
     del cluster.nodegroups[nodegroup.document["nodegroupName"]]
+
+
+@operation("ListFargateProfiles")
+def list_fargate_profiles(context: Context, params: Params) -> Result:
+    """None: the lab has no Fargate, and whoever looks for what keeps a cluster from going has to be answered."""
+    context.cluster(params["clusterName"])
+    return {"fargateProfileNames": []}

@@ -8,8 +8,10 @@ import typing as t
 
 from botocore.exceptions import ClientError
 
+from lab.aws.eks.addons import advance_addon
 from lab.aws.eks.clusters import remove_cluster
 from lab.aws.eks.context import Context, Environment
+from lab.aws.eks.encryption import judge_key
 from lab.aws.eks.nodegroup_resources import describe_group
 from lab.aws.eks.nodegroups import remove_nodegroup
 from lab.aws.eks.state import Cluster, Document, Nodegroup, Update
@@ -32,6 +34,11 @@ def _advance_cluster(context: Context, cluster: Cluster) -> None:
             _finish_update(context, cluster, update)
     for nodegroup in list(cluster.nodegroups.values()):
         _advance_nodegroup(context, cluster, nodegroup, now)
+    for addon in list(cluster.addons.values()):
+        advance_addon(context, cluster, addon, now)
+    if cluster.status == "ACTIVE" and cluster.next_health_check <= now:
+        cluster.next_health_check = now + context.environment.durations.health_check
+        judge_key(context, cluster)
     if cluster.due is None or cluster.due > now:
         return
     if cluster.status == "CREATING":
@@ -61,12 +68,15 @@ def _finish_update(context: Context, cluster: Cluster, update: Update) -> None:
     if error is None:
         update.document["status"] = "Successful"
     else:
-        update.document.update(status="Failed", errors=[{**error, "resourceIds": [update.nodegroup or cluster.name]}])
-    nodegroup = cluster.nodegroups.get(update.nodegroup)
+        update.document.update(status="Failed", errors=[{**error, "resourceIds": [update.nodegroup or update.addon or cluster.name]}])
+    nodegroup, addon = cluster.nodegroups.get(update.nodegroup), cluster.addons.get(update.addon)
     if nodegroup is not None:
         nodegroup.status = "ACTIVE"
         nodegroup.next_health_check = 0.0
-    else:
+    elif addon is not None:
+        addon.status = "ACTIVE" if error is None else "UPDATE_FAILED"
+        addon.due = 0.0
+    elif not (update.nodegroup or update.addon):
         cluster.status = "ACTIVE"
 
 

@@ -21,7 +21,8 @@ class Update:
 
     document: Document
     due: float
-    nodegroup: str = ""  # empty: an update of the cluster
+    nodegroup: str = ""  # both empty: an update of the cluster
+    addon: str = ""
     apply: t.Callable[[], None] = _nothing
 
     @property
@@ -65,6 +66,23 @@ class Nodegroup:
 
 
 @dataclass(slots=True)
+class Addon:
+    """An add-on; ``due`` is when its state is looked at next, ``patience`` when one that is being created has had its time."""
+
+    document: Document
+    due: float | None
+    patience: float
+
+    @property
+    def status(self) -> str:
+        return str(self.document["status"])
+
+    @status.setter
+    def status(self, status: str) -> None:
+        self.document["status"] = status
+
+
+@dataclass(slots=True)
 class Cluster:
     """A cluster; ``stopped`` is set once its control plane has been taken down."""
 
@@ -77,6 +95,9 @@ class Cluster:
     nodegroups: dict[str, Nodegroup] = field(default_factory=dict)
     access_entries: dict[str, AccessEntry] = field(default_factory=dict)
     updates: dict[str, Update] = field(default_factory=dict)
+    addons: dict[str, Addon] = field(default_factory=dict)
+    associations: dict[str, Document] = field(default_factory=dict)
+    next_health_check: float = 0.0
     stopped: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -97,7 +118,9 @@ class Cluster:
 
     def update_in_flight(self, nodegroup: str = "") -> Update | None:
         """The running update of the cluster, or of one of its node groups."""
-        return next((update for update in self.updates.values() if update.in_progress and update.nodegroup == nodegroup), None)
+        return next(
+            (update for update in self.updates.values() if update.in_progress and (update.nodegroup, update.addon) == (nodegroup, "")), None
+        )
 
 
 class EksState:

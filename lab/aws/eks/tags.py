@@ -34,6 +34,10 @@ def _tagged_documents(context: Context) -> t.Iterator[tuple[str, Document]]:
             yield nodegroup.document["nodegroupArn"], nodegroup.document
         for entry in cluster.access_entries.values():
             yield entry.document["accessEntryArn"], entry.document
+        for addon in cluster.addons.values():
+            yield addon.document["addonArn"], addon.document
+        for association in cluster.associations.values():
+            yield association["associationArn"], association
 
 
 def _tagged(context: Context, arn: str) -> Document:

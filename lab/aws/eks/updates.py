@@ -8,7 +8,7 @@ import uuid
 
 from lab.aws.eks.context import Context, Params, Result, in_use, not_found, operation
 from lab.aws.eks.paging import page
-from lab.aws.eks.state import Cluster, Document, Nodegroup, Update
+from lab.aws.eks.state import Addon, Cluster, Document, Nodegroup, Update
 
 
 def check_cluster_idle(cluster: Cluster, update_type: str) -> None:
@@ -42,6 +42,7 @@ def start_update(
     params: dict[str, t.Any],
     apply: t.Callable[[], None],
     nodegroup: Nodegroup | None = None,
+    addon: Addon | None = None,
 ) -> Document:
     """Put an update in flight; ``apply`` runs at its end. Returns the update's document."""
     durations = context.environment.durations
@@ -53,13 +54,16 @@ def start_update(
         "createdAt": context.now(),
         "errors": [],
     }
-    if nodegroup is None:
-        cluster.status = "UPDATING"
-        due, name = context.due_in(durations.cluster_update), ""
-    else:
+    update = Update(document, context.due_in(durations.cluster_update), apply=apply)
+    if nodegroup is not None:
         nodegroup.status = "UPDATING"
-        due, name = context.due_in(durations.nodegroup_update), str(nodegroup.document["nodegroupName"])
-    cluster.updates[document["id"]] = Update(document, due, name, apply)
+        update.due, update.nodegroup = context.due_in(durations.nodegroup_update), str(nodegroup.document["nodegroupName"])
+    elif addon is not None:
+        addon.status = "UPDATING"
+        update.due, update.addon = context.due_in(durations.addon_update), str(addon.document["addonName"])
+    else:
+        cluster.status = "UPDATING"
+    cluster.updates[document["id"]] = update
     return document
 
 
@@ -67,7 +71,7 @@ def start_update(
 def describe_update(context: Context, params: Params) -> Result:
     cluster = _cluster(context, params)
     update = cluster.updates.get(params["updateId"])
-    if update is None or update.nodegroup != params.get("nodegroupName", ""):
+    if update is None or (update.nodegroup, update.addon) != _scope(params):
         raise not_found(f"No update found for ID: {params['updateId']}", clusterName=cluster.name)
     return {"update": update.document}
 
@@ -75,9 +79,14 @@ def describe_update(context: Context, params: Params) -> Result:
 @operation("ListUpdates")
 def list_updates(context: Context, params: Params) -> Result:
     cluster = _cluster(context, params)
-    scope = params.get("nodegroupName", "")
-    ids, token = page([update_id for update_id, update in cluster.updates.items() if update.nodegroup == scope], params)
+    scope = _scope(params)
+    ids, token = page([name for name, update in cluster.updates.items() if (update.nodegroup, update.addon) == scope], params)
     return {"updateIds": ids, "nextToken": token}
+
+
+def _scope(params: Params) -> tuple[str, str]:
+    """The node group or the add-on whose updates are meant; neither: those of the cluster."""
+    return params.get("nodegroupName", ""), params.get("addonName", "")
 
 
 def _cluster(context: Context, params: Params) -> Cluster:
