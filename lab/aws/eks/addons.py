@@ -16,7 +16,7 @@ import yaml
 
 from lab.aws.eks.account import trusted_services
 from lab.aws.eks.addon_catalog import OFFERS, Offer
-from lab.aws.eks.context import Context, Params, Result, in_use, invalid_parameter, not_found, operation
+from lab.aws.eks.context import Context, Params, Result, in_use, invalid_parameter, invalid_request, not_found, operation
 from lab.aws.eks.nodegroup_resources import describe_group
 from lab.aws.eks.paging import page
 from lab.aws.eks.pod_identity import add_association
@@ -24,6 +24,7 @@ from lab.aws.eks.state import Addon, Cluster, Document
 from lab.aws.eks.tags import checked_tags
 from lab.aws.eks.updates import start_update
 from lab.aws.eks.versions import versions
+from lab.aws.errors import AwsError
 
 _CHANGEABLE = ("ACTIVE", "DEGRADED", "CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED")
 _NO_REPLICAS = "The add-on is unhealthy because it doesn't have the desired number of replicas."
@@ -32,9 +33,14 @@ _NO_REPLICAS = "The add-on is unhealthy because it doesn't have the desired numb
 @operation("DescribeAddonVersions")
 def describe_addon_versions(context: Context, params: Params) -> Result:
     wanted = params.get("kubernetesVersion")
-    names = [name for name in OFFERS if params.get("addonName", name) == name]
+    names = [name for name, offer in OFFERS.items() if params.get("addonName", name) == name and _asked_for(offer, params)]
     chosen, token = page(names, params)
     return {"addons": [_offer_document(OFFERS[name], [wanted] if wanted else list(versions())) for name in chosen], "nextToken": token}
+
+
+def _asked_for(offer: Offer, params: Params) -> bool:
+    facts = {"types": offer.kind, "owners": "aws", "publishers": "eks"}
+    return all(value in params[name] for name, value in facts.items() if params.get(name))
 
 
 def _offer_document(offer: Offer, clusters: list[str]) -> Document:
@@ -157,13 +163,20 @@ def _check_irsa_role(context: Context, role_arn: str | None) -> None:
 
 
 def _own_associations(context: Context, cluster: Cluster, addon: Addon, wanted: list[Document] | None) -> None:
-    """The add-on's associations become ``wanted``; None leaves them as they are."""
+    """The add-on's associations become ``wanted``; None leaves them as they are, a refusal too."""
     if wanted is None:
         return
     arn, namespace = addon.document["addonArn"], addon.document["namespaceConfig"]["namespace"]
-    for name in [name for name, each in cluster.associations.items() if each["ownerArn"] == arn]:
-        del cluster.associations[name]
-    made = [add_association(context, cluster, {**each, "namespace": namespace}, {}, arn) for each in wanted]
+    owned = {name: each for name, each in cluster.associations.items() if each["ownerArn"] == arn}
+    before = dict(cluster.associations)
+    try:
+        for name in owned:
+            del cluster.associations[name]
+        made = [add_association(context, cluster, {**each, "namespace": namespace}, {}, arn) for each in wanted]
+    except AwsError:
+        cluster.associations.clear()
+        cluster.associations.update(before)
+        raise
     addon.document["podIdentityAssociations"] = [each["associationArn"] for each in made]
 
 
@@ -183,7 +196,7 @@ def update_addon(context: Context, params: Params) -> Result:
     cluster, addon = _addon(context, params)
     offer = _offer(params["addonName"])
     _check_idle(cluster, addon)
-    version = _version(cluster, offer, params.get("addonVersion", addon.document["addonVersion"]))
+    version = _version(cluster, offer, params["addonVersion"]) if "addonVersion" in params else addon.document["addonVersion"]
     _check_configuration(offer, params.get("configurationValues"))
     _check_irsa_role(context, params.get("serviceAccountRoleArn"))
     _own_associations(context, cluster, addon, params.get("podIdentityAssociations"))
@@ -197,8 +210,10 @@ def update_addon(context: Context, params: Params) -> Result:
 
 @operation("DeleteAddon")
 def delete_addon(context: Context, params: Params) -> Result:
+    """``preserve`` makes no difference here: there are no objects in Kubernetes. ResourceInUseException is not among its errors."""
     cluster, addon = _addon(context, params)
-    _check_idle(cluster, addon)
+    if addon.status not in _CHANGEABLE:
+        raise invalid_request(_busy(addon), clusterName=cluster.name, addonName=params["addonName"])
     addon.status, addon.due = "DELETING", context.due_in(context.environment.durations.addon_delete)
     return {"addon": addon.document}
 
@@ -213,9 +228,11 @@ def _addon(context: Context, params: Params) -> tuple[Cluster, Addon]:
 
 def _check_idle(cluster: Cluster, addon: Addon) -> None:
     if addon.status not in _CHANGEABLE:
-        name = addon.document["addonName"]
-        message = f"Addon {name} cannot be updated as it is currently in {addon.status} state"
-        raise in_use(message, clusterName=cluster.name, addonName=name)
+        raise in_use(_busy(addon), clusterName=cluster.name, addonName=addon.document["addonName"])
+
+
+def _busy(addon: Addon) -> str:
+    return f"Addon {addon.document['addonName']} cannot be updated as it is currently in {addon.status} state"
 
 
 def advance_addon(context: Context, cluster: Cluster, addon: Addon, now: float) -> None:
@@ -239,7 +256,8 @@ def _judge(context: Context, cluster: Cluster, addon: Addon, now: float) -> None
     name = addon.document["addonName"]
     fault = context.environment.faults.for_addon(cluster.name, name)
     lacks = OFFERS[name].needs_nodes and not _has_nodes(context, cluster)
-    if fault is not None:
+    failed = fault is not None and fault.rule.get("status") == "CREATE_FAILED"
+    if fault is not None and (addon.status == "CREATING" or not failed):
         code, message = str(fault.rule.get("code", "InternalFailure")), str(fault.rule.get("message", "Injected by the lab."))
         addon.status = str(fault.rule.get("status", "DEGRADED"))
     elif lacks and addon.status == "CREATING" and now < addon.patience:

@@ -75,7 +75,10 @@ def _check_service_network(params: Params) -> None:
     cidr = params.get("kubernetesNetworkConfig", {}).get("serviceIpv4Cidr")
     if cidr is None:
         return
-    network = ipaddress.ip_network(cidr)
+    try:
+        network = ipaddress.ip_network(cidr)
+    except ValueError as error:
+        raise invalid_parameter(f"The specified service CIDR {cidr} is not valid: {error}") from error
     private = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
     within = isinstance(network, ipaddress.IPv4Network) and any(network.subnet_of(ipaddress.IPv4Network(block)) for block in private)
     if not within or not 12 <= network.prefixlen <= 24:

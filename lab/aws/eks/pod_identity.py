@@ -94,6 +94,8 @@ def update_pod_identity_association(context: Context, params: Params) -> Result:
     if "roleArn" in changes:
         check_pod_role(context, changes["roleArn"])
     _check_policy({**document, **changes})
+    if changes.get("targetRoleArn") and not document["externalId"]:
+        changes["externalId"] = secrets.token_hex(16)
     document.update(changes, modifiedAt=context.now())
     return {"association": document}
 
