@@ -26,6 +26,8 @@ from lab.aws.eks.context import Durations, Environment
 from lab.aws.eks.state import EksState
 from lab.aws.faults import Faults
 from lab.aws.gateway import ACCOUNT_HEADER, INTERNAL_HEADER, Gateway
+from lab.aws.pricing import PricingService
+from lab.aws.quotas import Quotas, QuotaService
 from lab.aws.requestlog import RequestLog
 from lab.clock import Clock
 from lab.contracts import ClusterRef, ControlPlanes, Identities
@@ -46,6 +48,7 @@ class AwsServer:
         self.admin_credentials = (identities.ADMIN_ACCESS_KEY_ID, identities.ADMIN_SECRET_ACCESS_KEY)
         self.faults = Faults()
         self.consistency = Consistency(clock)
+        self.quotas = Quotas()
         self._clients: dict[tuple[str, str, str], t.Any] = {}
         self._clients_lock = threading.Lock()
         self._session = boto3.session.Session(*self.admin_credentials, region_name=region)
@@ -62,9 +65,16 @@ class AwsServer:
         )
         self.identities: Identities = identities.AccountIdentities(state, self.consistency)
         control = ControlApplication(
-            clock=clock, faults=self.faults, consistency=self.consistency, clusters=self.clusters, reset=self.reset
+            clock=clock, faults=self.faults, consistency=self.consistency, quotas=self.quotas, clusters=self.clusters, reset=self.reset
         )
-        self._gateway = Gateway(eks=self._eks, faults=self.faults, consistency=self.consistency, log=RequestLog(log_path), control=control)
+        self._gateway = Gateway(
+            eks=self._eks,
+            services={"servicequotas": QuotaService(self.quotas).handle, "pricing": PricingService(region).handle},
+            faults=self.faults,
+            consistency=self.consistency,
+            log=RequestLog(log_path),
+            control=control,
+        )
         self._server: BaseWSGIServer | None = None
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -78,7 +88,7 @@ class AwsServer:
 
     def start(self, port: int = 0) -> str:
         """Listen on 127.0.0.1 and return the endpoint; raises OSError when the port is taken."""
-        moto_fixes.install(self.clock, self.faults)
+        moto_fixes.install(self.clock, self.faults, self.quotas)
         self._empty_account()
         # Requests are in our own log.
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -111,6 +121,7 @@ class AwsServer:
         self._gateway.reset()
         self.faults.clear()
         self.consistency.clear()
+        self.quotas.clear()
         with self._gateway.moto_lock:
             self._empty_account()
 

@@ -125,7 +125,8 @@ def _refusal(group: FakeAutoScalingGroup, place: _Place, instance_type: str, lif
         return not_offered_message(instance_type, place.zone)
     if surroundings().faults.lacks_capacity(instance_type, place.zone, lifecycle or "on-demand"):
         return no_capacity_message(instance_type, place.zone)
-    return None
+    beyond = surroundings().quotas.refusal(group.ec2_backend, instance_type, lifecycle)
+    return beyond.message if beyond else None
 
 
 def _launch(group: FakeAutoScalingGroup, place: _Place, instance_type: str, lifecycle: str | None, propagated_tags: dict[str, str]) -> None:

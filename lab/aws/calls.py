@@ -201,4 +201,11 @@ def _json_object(body: bytes) -> dict[str, t.Any]:
 @functools.cache
 def canonical_service(signing_name: str) -> str:
     """The name that the log uses for a SigV4 signing name."""
-    return {"monitoring": "cloudwatch", "elasticloadbalancing": "elb", "email": "ses"}.get(signing_name, signing_name)
+    names = {
+        "monitoring": "cloudwatch",
+        "elasticloadbalancing": "elb",
+        "email": "ses",
+        "servicequotas": "service-quotas",
+        "tagging": "resourcegroupstaggingapi",
+    }
+    return names.get(signing_name, signing_name)

@@ -1,4 +1,4 @@
-"""The lab's own levers, under /_lab on the AWS endpoint: state, clock, faults, stale reads, reset. JSON in, JSON out."""
+"""The lab's own levers, under /_lab on the AWS endpoint: state, clock, faults, stale reads, quotas, reset. JSON in, JSON out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 
 from lab.aws.consistency import Consistency
 from lab.aws.faults import Faults
+from lab.aws.quotas import Quotas
 from lab.clock import Clock
 from lab.contracts import ClusterRef
 
@@ -16,7 +17,8 @@ Handler = t.Callable[[dict[str, t.Any]], dict[str, t.Any]]
 
 
 class ControlApplication:
-    """``GET status``, ``POST clock {advance | factor}``, ``GET | POST | DELETE faults``, ``GET | POST consistency``, ``POST reset``."""
+    """``GET status``, ``POST clock {advance | factor}``, ``GET | POST | DELETE faults``, ``GET | POST consistency``, ``GET | POST quotas``,
+    ``POST reset``."""
 
     def __init__(
         self,
@@ -24,6 +26,7 @@ class ControlApplication:
         clock: Clock,
         faults: Faults,
         consistency: Consistency,
+        quotas: Quotas,
         clusters: t.Callable[[], list[ClusterRef]],
         reset: t.Callable[[], None],
     ) -> None:
@@ -41,6 +44,8 @@ class ControlApplication:
             ("DELETE", "faults"): self._clear_faults,
             ("GET", "consistency"): lambda request: {"consistency": consistency.describe()},
             ("POST", "consistency"): lambda request: {"consistency": consistency.configure(request)},
+            ("GET", "quotas"): lambda request: {"quotas": quotas.describe()},
+            ("POST", "quotas"): lambda request: {"quotas": quotas.configure(request)},
             ("POST", "reset"): self._do_reset,
         }
 

@@ -127,8 +127,11 @@ def delete_network_interface(backend: t.Any, params: dict[str, str], call: Call)
 
 @rule("ec2", "RunInstances")
 def run_instances(backend: t.Any, params: dict[str, str], call: Call) -> None:
-    """Offerings and capacity, where the request itself names type and place."""
+    """Quotas where the request itself names the type, offerings and capacity where it names the place too."""
     instance_type = params.get("InstanceType")
+    market = params.get("InstanceMarketOptions.MarketType", "on-demand")
+    if instance_type and (beyond := surroundings().quotas.refusal(backend, instance_type, market, int(params.get("MinCount", 1)))):
+        raise beyond
     subnet_id = params.get("SubnetId") or params.get("NetworkInterface.1.SubnetId")
     zone = params.get("Placement.AvailabilityZone")
     if subnet_id and any(subnet_id in subnets for subnets in backend.subnets.values()):
@@ -137,7 +140,6 @@ def run_instances(backend: t.Any, params: dict[str, str], call: Call) -> None:
         return
     if not offered(call.region, zone, instance_type):
         raise AwsError("Unsupported", not_offered_message(instance_type, zone))
-    market = params.get("InstanceMarketOptions.MarketType", "on-demand")
     if surroundings().faults.lacks_capacity(instance_type, zone, market):
         raise AwsError("InsufficientInstanceCapacity", no_capacity_message(instance_type, zone), 500)
 

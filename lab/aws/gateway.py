@@ -41,15 +41,22 @@ _log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """The WSGI application in front of moto and of our EKS."""
+    """The WSGI application in front of moto and of what is ours: EKS, and ``services`` by SigV4 signing name."""
 
     def __init__(
-        self, *, eks: EksApplication, faults: Faults, consistency: Consistency, log: RequestLog, control: ControlApplication
+        self,
+        *,
+        eks: EksApplication,
+        services: t.Mapping[str, t.Callable[[Call], Response]],
+        faults: Faults,
+        consistency: Consistency,
+        log: RequestLog,
+        control: ControlApplication,
     ) -> None:
         self.internal_token = secrets.token_hex(16)
         # moto keeps its state in plain dictionaries: one request at a time, and nobody else meanwhile.
         self.moto_lock = threading.RLock()
-        self._eks = eks
+        self._services = {"eks": eks.handle, **services}
         self._faults = faults
         self._consistency = consistency
         self._log = log
@@ -101,8 +108,8 @@ class Gateway:
             ), False
 
     def _dispatch(self, call: Call, environ: Environ) -> Response:
-        if call.service == "eks":
-            return self._eks.handle(call)
+        if call.service in self._services:
+            return self._services[call.service](call)
         token = call.params.get("ClientToken")
         if call.service != "ec2" or not token or call.dry_run:
             return self._call_moto(call, environ)

@@ -29,6 +29,7 @@ from moto.ssm.models import Parameter, ParameterDict
 
 from lab.aws.faults import Faults
 from lab.aws.images import images, parameters
+from lab.aws.quotas import Quotas
 from lab.clock import Clock
 
 Wrapper = t.Callable[..., t.Any]
@@ -42,10 +43,11 @@ _IMAGE_DATE = datetime.datetime(2026, 7, 24, tzinfo=datetime.UTC).replace(tzinfo
 
 @dataclass(slots=True)
 class Surroundings:
-    """What the fixes that depend on time or faults look at: those of the running server."""
+    """What the fixes that depend on time, faults or quotas look at: those of the running server."""
 
     clock: Clock
     faults: Faults
+    quotas: Quotas
 
 
 _surroundings: Surroundings | None = None
@@ -60,10 +62,10 @@ def surroundings() -> Surroundings:
     return _surroundings
 
 
-def install(clock: Clock, faults: Faults) -> None:
-    """Put the fixes in force, with this clock and these faults from now on."""
+def install(clock: Clock, faults: Faults, quotas: Quotas) -> None:
+    """Put the fixes in force, with this clock, these faults and quotas from now on."""
     global _surroundings, _installed
-    _surroundings = Surroundings(clock, faults)
+    _surroundings = Surroundings(clock, faults, quotas)
     if _installed:
         return
     _installed = True
