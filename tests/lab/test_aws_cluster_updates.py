@@ -183,7 +183,10 @@ def test_versions_go_up_one_at_a_time(setup: ClusterSetup) -> None:
     assert eks.describe_cluster(name="lab")["cluster"]["version"] == "1.35"
     assert setup.aws.server.clusters()[0].version == "1.35"
     assert "must be updated to match" in refused(eks.update_cluster_version, name="lab", version="1.36")[1]
-    eks.update_nodegroup_version(clusterName="lab", nodegroupName="gpu")
+    eks.update_nodegroup_version(clusterName="lab", nodegroupName="gpu")  # API UpdateNodegroupVersion: without a version it keeps its own
+    setup.aws.pass_time()
+    assert eks.describe_nodegroup(clusterName="lab", nodegroupName="gpu")["nodegroup"]["version"] == "1.34"
+    eks.update_nodegroup_version(clusterName="lab", nodegroupName="gpu", version="1.35")
     setup.aws.pass_time()
     assert eks.describe_nodegroup(clusterName="lab", nodegroupName="gpu")["nodegroup"]["version"] == "1.35"
     eks.update_cluster_version(name="lab", version="1.36")

@@ -20,6 +20,7 @@ class Subnet:
     vpc_id: str
     zone: str
     zone_id: str
+    free_addresses: int
 
 
 def trusted_services(context: Context, role_arn: str) -> frozenset[str] | None:
@@ -79,9 +80,17 @@ def subnets(context: Context, subnet_ids: list[str]) -> list[Subnet]:
         raise invalid_parameter(
             f"The subnet ID '{names}' {verb} not exist (Service: AmazonEC2; Status Code: 400; Error Code: InvalidSubnetID.NotFound)"
         )
-    return [
-        Subnet(id=i, vpc_id=by_id[i]["VpcId"], zone=by_id[i]["AvailabilityZone"], zone_id=by_id[i]["AvailabilityZoneId"]) for i in unique
-    ]
+    return [_subnet(by_id[subnet_id]) for subnet_id in unique]
+
+
+def _subnet(found: dict[str, t.Any]) -> Subnet:
+    return Subnet(
+        id=found["SubnetId"],
+        vpc_id=found["VpcId"],
+        zone=found["AvailabilityZone"],
+        zone_id=found["AvailabilityZoneId"],
+        free_addresses=int(found["AvailableIpAddressCount"]),
+    )
 
 
 def check_security_groups(context: Context, group_ids: list[str], vpc_id: str) -> None:

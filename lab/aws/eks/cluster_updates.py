@@ -10,8 +10,16 @@ import functools
 import typing as t
 
 from lab.aws.eks.access import enter_api_mode
-from lab.aws.eks.clusters import check_cluster_groups, check_cluster_subnets, enabled_log_types, logging_document
-from lab.aws.eks.context import Context, Params, Result, invalid_parameter, operation
+from lab.aws.eks.account import Subnet, subnets
+from lab.aws.eks.clusters import (
+    FREE_ADDRESSES_AT_UPDATE,
+    check_cluster_groups,
+    check_cluster_subnets,
+    enabled_log_types,
+    free_addresses_fault,
+    logging_document,
+)
+from lab.aws.eks.context import Context, Params, Result, invalid_parameter, invalid_request, operation
 from lab.aws.eks.state import Cluster, Document
 from lab.aws.eks.updates import check_cluster_idle, start_update
 from lab.aws.eks.versions import supported_version
@@ -120,6 +128,7 @@ def _vpc_changes(context: Context, cluster: Cluster, request: dict[str, t.Any]) 
             raise invalid_parameter(
                 f"Provided subnets belong to a different VPC. Existing VPC: {before['vpcId']}", clusterName=cluster.name
             )
+        _check_free_addresses(cluster, chosen)
     if "securityGroupIds" in request:
         check_cluster_groups(context, request["securityGroupIds"], before["vpcId"])
     if not after["endpointPublicAccess"] and not after["endpointPrivateAccess"]:
@@ -128,6 +137,11 @@ def _vpc_changes(context: Context, cluster: Cluster, request: dict[str, t.Any]) 
         if sorted(after[name]) == sorted(before[name]):
             after[name] = before[name]
     return after
+
+
+def _check_free_addresses(cluster: Cluster, chosen: list[Subnet]) -> None:
+    if fault := free_addresses_fault(chosen, FREE_ADDRESSES_AT_UPDATE):
+        raise invalid_request(fault, clusterName=cluster.name)
 
 
 def _next_mode(cluster: Cluster, request: dict[str, t.Any]) -> str:
@@ -163,6 +177,7 @@ def update_cluster_version(context: Context, params: Params) -> Result:
             f"Nodegroups {', '.join(behind)} must be updated to match cluster version {current.version} before updating cluster version"
         )
         raise invalid_parameter(message, clusterName=cluster.name, nodegroupName=behind[0])
+    _check_free_addresses(cluster, subnets(context, cluster.document["resourcesVpcConfig"]["subnetIds"]))
     update = start_update(
         context,
         cluster,

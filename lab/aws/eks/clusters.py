@@ -27,7 +27,9 @@ from lab.contracts import ClusterRef
 LOG_TYPES = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 MAX_SECURITY_GROUPS = 5
 MAX_CONTROL_PLANE_INTERFACES = 4
-_SERVICE_CIDR = "10.100.0.0/16"
+FREE_ADDRESSES_AT_CREATION = 6
+FREE_ADDRESSES_AT_UPDATE = 5
+_SERVICE_CIDR = "172.20.0.0/16"
 _ECHOED = ("remoteNetworkConfig", "controlPlaneScalingConfig", "kubeApiServerConfig", "kubeSchedulerConfig", "kubeControllerManagerConfig")
 _NOT_IMITATED = ("outpostConfig",)
 
@@ -47,6 +49,8 @@ def create_cluster(context: Context, params: Params) -> Result:
     check_encryption(context, params.get("encryptionConfig"))
     _check_service_network(params)
     chosen = check_cluster_subnets(context, params["resourcesVpcConfig"].get("subnetIds", []))
+    if fault := free_addresses_fault(chosen, FREE_ADDRESSES_AT_CREATION):
+        raise invalid_parameter(fault, clusterName=name)
     groups = params["resourcesVpcConfig"].get("securityGroupIds", [])
     check_cluster_groups(context, groups, chosen[0].vpc_id)
     ref = ClusterRef(account=context.account, region=context.region, name=name, version=version)
@@ -112,6 +116,17 @@ def check_cluster_subnets(context: Context, subnet_ids: list[str]) -> list[Subne
     return chosen
 
 
+def free_addresses_fault(chosen: list[Subnet], needed: int) -> str | None:
+    """Addresses for the interfaces of the control plane: six at creation (user guide network-reqs), five at updates.
+
+    The words are those of elastic-ipfs/infrastructure#221 and containers-roadmap#1693.
+    """
+    full = [f"{subnet.id} Free IPs: {subnet.free_addresses}" for subnet in chosen if subnet.free_addresses < needed]
+    if not full:
+        return None
+    return f"Provided subnets {' '.join(full)} , need at least {needed} IPs in each subnet to be free for this operation"
+
+
 def check_cluster_groups(context: Context, group_ids: list[str], vpc_id: str) -> None:
     """Raises InvalidParameterException on more than five groups, or groups outside the VPC."""
     if len(group_ids) > MAX_SECURITY_GROUPS:
@@ -159,7 +174,7 @@ def _document(context: Context, ref: ClusterRef, params: Params, chosen: list[Su
         "kubernetesNetworkConfig": {
             "serviceIpv4Cidr": network.get("serviceIpv4Cidr", _SERVICE_CIDR),
             "ipFamily": network.get("ipFamily", "ipv4"),
-            "elasticLoadBalancing": {"enabled": network.get("elasticLoadBalancing", {}).get("enabled", False)},
+            "elasticLoadBalancing": {"enabled": False, **network.get("elasticLoadBalancing", {})},
         },
         "logging": {"clusterLogging": logging_document(enabled_log_types(params.get("logging", {}), frozenset()))},
         "identity": {"oidc": {"issuer": f"https://oidc.eks.{ref.region}.amazonaws.com/id/{secrets.token_hex(16).upper()}"}},

@@ -282,15 +282,18 @@ def _check_capacity_type(capacity_type: str, template: Document | None) -> None:
         raise invalid_parameter("Launch template cannot specify instance market options; use the capacity type of the node group.")
 
 
-def checked_image(cluster: Cluster, ami_type: str, version: str | None, release_version: str | None) -> Image | None:
-    """The image that a node group of the cluster's version runs; None for CUSTOM (version rule: ACK community#2957)."""
+def checked_image(
+    cluster: Cluster, ami_type: str, version: str | None, release_version: str | None, *, kept: str | None = None
+) -> Image | None:
+    """The image of a node group; None for CUSTOM. ``version`` is the cluster's (ACK community#2957); without, ``kept`` is taken, if any."""
     cluster_version = str(cluster.document["version"])
     if version is not None and version != cluster_version:
         message = f"Nodegroup Kubernetes version should be equal to Cluster kubernetes version {cluster_version}"
         raise invalid_parameter(message, clusterName=cluster.name)
     if ami_type == "CUSTOM":
         return None
-    image = find_image(ami_type, cluster_version, release_version)
+    chosen = version or kept or cluster_version
+    image = find_image(ami_type, chosen, release_version)
     if image is None:
-        raise invalid_parameter(f"Requested release version {release_version} is not valid for kubernetes version {cluster_version}.")
+        raise invalid_parameter(f"Requested release version {release_version} is not valid for kubernetes version {chosen}.")
     return image

@@ -197,7 +197,10 @@ def _apply_config(context: Context, nodegroup: Nodegroup, changes: Document) -> 
 
 @operation("UpdateNodegroupVersion")
 def update_nodegroup_version(context: Context, params: Params) -> Result:
-    """A newer release or Kubernetes version, or another version of the same launch template."""
+    """A newer release or another version of the same launch template; the cluster's Kubernetes version only where it is asked for.
+
+    API UpdateNodegroupVersion: without a version the group stays at its own, and takes the newest release of that.
+    """
     cluster, nodegroup = context.nodegroup(params["clusterName"], params["nodegroupName"])
     check_nodegroup_idle(cluster, nodegroup)
     document = nodegroup.document
@@ -206,9 +209,9 @@ def update_nodegroup_version(context: Context, params: Params) -> Result:
         raise invalid_parameter(
             "You cannot specify kubernetesVersion or releaseVersion when specifying an image id in your launch template."
         )
-    image = checked_image(cluster, document["amiType"], params.get("version"), params.get("releaseVersion"))
+    image = checked_image(cluster, document["amiType"], params.get("version"), params.get("releaseVersion"), kept=document["version"])
     release = _release_version(context, image, template)
-    version = cluster.document["version"]
+    version = cluster.document["version"] if image is None else params.get("version", document["version"])
     named = {"Version": version, "ReleaseVersion": release}
     if template is not None:
         named |= {"LaunchTemplateName": template["name"], "LaunchTemplateVersion": template["version"]}
