@@ -249,6 +249,7 @@ progress:
 """
 
 from ansible_collections.gpuops.eks.plugins.module_utils._argspec import ArgumentSpec, aws_spec
+from ansible_collections.gpuops.eks.plugins.module_utils._model.network_endpoints import GATEWAY_SERVICES
 from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import network_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import run_module
 from ansible_collections.gpuops.eks.plugins.module_utils._run.network import network_job
@@ -262,9 +263,21 @@ ARGUMENTS = ArgumentSpec(
         "zone_count": {"type": "int"},
         "nat": {"type": "str", "choices": ["none", "single", "per_zone"]},
         "public_subnets": {"type": "bool", "default": True},
+        "intra_subnets": {"type": "bool", "default": False},
         "private_subnet_prefix": {"type": "int"},
         "public_subnet_prefix": {"type": "int"},
+        "intra_subnet_prefix": {"type": "int"},
+        "secondary_cidrs": {"type": "list", "elements": "str"},
+        "instance_types": {"type": "list", "elements": "str"},
+        "gateway_endpoints": {"type": "list", "elements": "str", "choices": list(GATEWAY_SERVICES)},
+        "interface_endpoints": {"type": "list", "elements": "str"},
         "api_access_cidrs": {"type": "list", "elements": "str"},
+        "vpc_id": {"type": "str"},
+        "private_subnet_ids": {"type": "list", "elements": "str"},
+        "public_subnet_ids": {"type": "list", "elements": "str"},
+        "intra_subnet_ids": {"type": "list", "elements": "str"},
+        "security_group_ids": {"type": "list", "elements": "str"},
+        "subnet_tags": {"type": "dict", "options": {tier: {"type": "dict"} for tier in ("private", "public", "intra")}},
         "tags": {"type": "dict"},
         "purge_tags": {"type": "bool", "default": True},
     }

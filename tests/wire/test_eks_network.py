@@ -16,6 +16,8 @@ from tests.wire.harness import Wire
 
 ARN = "arn:aws:eks:us-west-2:123456789012:cluster/demo"
 MARKED = [{"Name": "tag:gpuops.eks/owner", "Values": [ARN]}]
+ANY_ACCOUNT = [{"Name": "tag:gpuops.eks/owner", "Values": ["arn:*:eks:us-west-2:*:cluster/demo"]}]
+ZONE_IDS = {"us-west-2a": "usw2-az2", "us-west-2b": "usw2-az1"}
 INSIDE = {"Filters": [{"Name": "vpc-id", "Values": ["vpc-1"]}]}
 VPC, IGW, NAT, EIP, GROUP = "vpc-1", "igw-1", "nat-1", "eipalloc-1", "sg-1"
 PRIVATE_TABLES = {"us-west-2a": "rtb-a", "us-west-2b": "rtb-b"}
@@ -68,13 +70,19 @@ class World:
     """What EC2 has: a whole network, of which tests take things away."""
 
     def __init__(self) -> None:
-        self.vpcs = [{"VpcId": VPC, "CidrBlock": "10.0.0.0/16", "Tags": tags("vpc")}]
+        self.vpcs: list[Api] = [{"VpcId": VPC, "CidrBlock": "10.0.0.0/16", "OwnerId": "123456789012", "Tags": tags("vpc")}]
         self.gateways = [
             {"InternetGatewayId": IGW, "Attachments": [{"VpcId": VPC, "State": "available"}], "Tags": tags("internet-gateway")}
         ]
         self.addresses = [{"AllocationId": EIP, "PublicIp": "192.0.2.1", "Tags": zone_tags("nat-address", "us-west-2a")}]
         self.subnets = [
-            {"SubnetId": name, "AvailabilityZone": zone, "CidrBlock": cidr, "Tags": subnet_tags(tier, zone)}
+            {
+                "SubnetId": name,
+                "AvailabilityZone": zone,
+                "AvailabilityZoneId": ZONE_IDS[zone],
+                "CidrBlock": cidr,
+                "Tags": subnet_tags(tier, zone),
+            }
             for tier, zone, cidr, name in SUBNETS
         ]
         self.tables = [
@@ -98,12 +106,15 @@ class World:
             },
             {"GroupId": "sg-default", "GroupName": "default"},
         ]
+        self.endpoints: list[Api] = []
         self.interfaces: list[Api] | None = None
         self.hostnames = True
 
-    def expect(self, wire: Wire) -> None:
-        """The reads of one observation, in order."""
-        wire.expect("ec2:DescribeVpcs", {"Filters": MARKED}, {"Vpcs": self.vpcs})
+    def expect(self, wire: Wire, *, first: bool = False) -> None:
+        """The reads of one observation, in order; the ``first`` one finds out whose the network is."""
+        wire.expect("ec2:DescribeVpcs", {"Filters": ANY_ACCOUNT if first else MARKED}, {"Vpcs": self.vpcs})
+        if first and not self.vpcs:
+            wire.expect("sts:GetCallerIdentity", {}, {"Account": "123456789012", "Arn": "arn:aws:iam::123456789012:user/x"})
         wire.expect("ec2:DescribeInternetGateways", {"Filters": MARKED}, {"InternetGateways": self.gateways})
         wire.expect("ec2:DescribeAddresses", {"Filters": MARKED}, {"Addresses": self.addresses})
         if not self.vpcs:
@@ -112,6 +123,7 @@ class World:
         wire.expect("ec2:DescribeRouteTables", INSIDE, {"RouteTables": self.tables})
         wire.expect("ec2:DescribeNatGateways", {"Filter": [*INSIDE["Filters"], *MARKED]}, {"NatGateways": self.nats})
         wire.expect("ec2:DescribeSecurityGroups", INSIDE, {"SecurityGroups": self.groups})
+        wire.expect("ec2:DescribeVpcEndpoints", INSIDE, {"VpcEndpoints": self.endpoints})
         for name, value in (("enableDnsSupport", True), ("enableDnsHostnames", self.hostnames)):
             wire.expect("ec2:DescribeVpcAttribute", {"VpcId": VPC, "Attribute": name}, {name[0].upper() + name[1:]: {"Value": value}})
         if self.interfaces is not None:
@@ -124,31 +136,33 @@ def nothing() -> World:
     return world
 
 
-def expect_caller(wire: Wire, *, zones: bool = True) -> None:
-    wire.expect("sts:GetCallerIdentity", {}, {"Account": "123456789012", "Arn": "arn:aws:iam::123456789012:user/x"})
-    if zones:
-        filters = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
-        found = [
-            {"ZoneName": "us-west-2b", "ZoneId": "usw2-az1", "OptInStatus": "opt-in-not-required"},
-            {"ZoneName": "us-west-2a", "ZoneId": "usw2-az2"},
-            {"ZoneName": "us-west-2c", "ZoneId": "usw2-az3", "OptInStatus": "not-opted-in"},
-        ]
-        wire.expect("ec2:DescribeAvailabilityZones", {"Filters": filters}, {"AvailabilityZones": found})
+def expect_zones(wire: Wire) -> None:
+    filters = [{"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]}]
+    found = [
+        {"ZoneName": "us-west-2b", "ZoneId": "usw2-az1", "OptInStatus": "opt-in-not-required"},
+        {"ZoneName": "us-west-2a", "ZoneId": "usw2-az2"},
+        {"ZoneName": "us-west-2c", "ZoneId": "usw2-az3", "OptInStatus": "not-opted-in"},
+    ]
+    wire.expect("ec2:DescribeAvailabilityZones", {"Filters": filters}, {"AvailabilityZones": found})
 
 
 NETWORK = {
     "vpc_id": VPC,
     "cidr_block": "10.0.0.0/16",
+    "secondary_cidrs": [],
     "zones": ["us-west-2a", "us-west-2b"],
+    "left_out_zones": [],
     "public_subnet_ids": ["subnet-ua", "subnet-ub"],
     "private_subnet_ids": ["subnet-pa", "subnet-pb"],
+    "intra_subnet_ids": [],
     "subnets": [
-        {"id": name, "zone": zone, "zone_id": {"us-west-2a": "usw2-az2", "us-west-2b": "usw2-az1"}[zone], "tier": tier, "cidr_block": cidr}
-        for tier, zone, cidr, name in SUBNETS
+        {"id": name, "zone": zone, "zone_id": ZONE_IDS[zone], "tier": tier, "cidr_block": cidr} for tier, zone, cidr, name in SUBNETS
     ],
     "nat_gateways": [{"id": NAT, "zone": "us-west-2a", "public_ip": "192.0.2.1"}],
     "internet_gateway_id": IGW,
     "security_group_ids": {"api": GROUP},
+    "endpoints": [],
+    "managed": True,
 }
 
 
@@ -198,8 +212,8 @@ def expect_route(wire: Wire, name: str, **to: str) -> None:
 
 
 def test_a_new_network(wire: Wire) -> None:
-    expect_caller(wire)
-    nothing().expect(wire)
+    nothing().expect(wire, first=True)
+    expect_zones(wire)
     expect_creation(wire)
     World().expect(wire)
     result = wire.run(main, PARAMS)
@@ -214,8 +228,8 @@ def test_a_new_network(wire: Wire) -> None:
 
 
 def test_check_mode_on_an_empty_account_shows_the_calls_of_the_run_after_it(wire: Wire) -> None:
-    expect_caller(wire)
-    nothing().expect(wire)
+    nothing().expect(wire, first=True)
+    expect_zones(wire)
     result = wire.run(main, PARAMS, check_mode=True)
     assert result["changed"]
     assert result["network"]["vpc_id"] == "planned:vpc/demo"
@@ -229,8 +243,7 @@ def test_check_mode_on_an_empty_account_shows_the_calls_of_the_run_after_it(wire
 
 @pytest.mark.parametrize("check_mode", [False, True])
 def test_a_second_run_reads_once_and_writes_nothing(wire: Wire, check_mode: bool) -> None:
-    expect_caller(wire)
-    World().expect(wire)
+    World().expect(wire, first=True)
     result = wire.run(main, PARAMS, check_mode=check_mode)
     assert not result["changed"]
     assert result["plan"] == []
@@ -246,8 +259,7 @@ def test_a_half_made_network_is_completed(wire: Wire) -> None:
     world.nats = []
     world.tables = [world.tables[0], table("rtb-public", tags("public-route-table", "public"), ["subnet-ua"])]
     world.groups[0]["IpPermissions"] = []
-    expect_caller(wire)
-    world.expect(wire)
+    world.expect(wire, first=True)
     wire.expect("ec2:ModifyVpcAttribute", {"VpcId": VPC, "EnableDnsHostnames": {"Value": True}})
     tier, zone, cidr, name = SUBNETS[3]
     request = {
@@ -277,8 +289,8 @@ def test_a_half_made_network_is_completed(wire: Wire) -> None:
 
 @pytest.mark.parametrize("visible", ["no VPC yet", "no subnets and groups yet"])
 def test_what_the_last_read_does_not_show_yet_has_the_ids_that_its_creation_returned(wire: Wire, visible: str) -> None:
-    expect_caller(wire)
-    nothing().expect(wire)
+    nothing().expect(wire, first=True)
+    expect_zones(wire)
     expect_creation(wire)
     late = nothing()
     if visible == "no subnets and groups yet":
@@ -294,8 +306,7 @@ def test_what_the_last_read_does_not_show_yet_has_the_ids_that_its_creation_retu
 def test_a_nat_gateway_in_the_making_is_waited_for(wire: Wire) -> None:
     pending = World()
     pending.nats[0]["State"] = "pending"
-    expect_caller(wire)
-    pending.expect(wire)
+    pending.expect(wire, first=True)
     wire.expect("ec2:DescribeNatGateways", {"NatGatewayIds": [NAT]}, {"NatGateways": [{"NatGatewayId": NAT, "State": "available"}]})
     World().expect(wire)
     result = wire.run(main, PARAMS)
@@ -304,8 +315,7 @@ def test_a_nat_gateway_in_the_making_is_waited_for(wire: Wire) -> None:
 
 
 def test_a_change_of_nat_and_tags(wire: Wire) -> None:
-    expect_caller(wire)
-    World().expect(wire)
+    World().expect(wire, first=True)
     for name in ("rtb-a", "rtb-b"):
         wire.expect("ec2:DeleteRoute", {"RouteTableId": name, "DestinationCidrBlock": "0.0.0.0/0"})
     wire.expect("ec2:DeleteNatGateway", {"NatGatewayId": NAT})
@@ -349,8 +359,8 @@ def test_the_module_refuses_bad_form_before_any_client(wire: Wire, monkeypatch: 
 
 
 def test_faults_of_the_account_come_after_reads_and_all_at_once(wire: Wire) -> None:
-    expect_caller(wire)
-    World().expect(wire)
+    World().expect(wire, first=True)
+    expect_zones(wire)
     result = wire.run(main, {**PARAMS, "zones": ["us-west-2a", "us-west-2z"], "cidr": "10.1.0.0/16", "private_subnet_prefix": 22})
     assert result["failed"]
     assert [fault["path"] for fault in result["faults"]] == ["zones[1]", "cidr", "private_subnet_prefix"]
@@ -359,8 +369,8 @@ def test_faults_of_the_account_come_after_reads_and_all_at_once(wire: Wire) -> N
 
 def test_two_networks_with_one_mark_are_refused(wire: Wire) -> None:
     world = World()
-    expect_caller(wire)
-    wire.expect("ec2:DescribeVpcs", {"Filters": MARKED}, {"Vpcs": [*world.vpcs, {"VpcId": "vpc-2", "CidrBlock": "10.0.0.0/16"}]})
+    second = {**world.vpcs[0], "VpcId": "vpc-2"}
+    wire.expect("ec2:DescribeVpcs", {"Filters": ANY_ACCOUNT}, {"Vpcs": [*world.vpcs, second]})
     wire.expect("ec2:DescribeInternetGateways", {"Filters": MARKED}, {"InternetGateways": []})
     wire.expect("ec2:DescribeAddresses", {"Filters": MARKED}, {"Addresses": []})
     result = wire.run(main, PARAMS)
@@ -371,8 +381,8 @@ def test_two_networks_with_one_mark_are_refused(wire: Wire) -> None:
 def test_a_refusal_half_way_says_how_far_the_run_came(wire: Wire) -> None:
     world = nothing()
     world.gateways, world.addresses = World().gateways, World().addresses
-    expect_caller(wire)
-    world.expect(wire)
+    world.expect(wire, first=True)
+    expect_zones(wire)
     request = {"CidrBlock": "10.0.0.0/16", "TagSpecifications": specification("vpc", tags("vpc"))}
     wire.expect_error("ec2:CreateVpc", request, "VpcLimitExceeded", "The maximum number of VPCs has been reached.")
     result = wire.run(main, PARAMS)
@@ -409,8 +419,7 @@ OF_OTHERS = {"NetworkInterfaceId": "eni-db", "Status": "in-use", "Description": 
 def test_the_whole_network_goes(wire: Wire) -> None:
     world = World()
     world.interfaces = [LEFT, OF_NAT]
-    expect_caller(wire, zones=False)
-    world.expect(wire)
+    world.expect(wire, first=True)
     expect_deletion(wire)
     result = wire.run(main, {**PARAMS, "state": "absent"})
     assert result["changed"]
@@ -421,8 +430,7 @@ def test_the_whole_network_goes(wire: Wire) -> None:
 def test_nothing_goes_while_something_else_is_in_the_vpc(wire: Wire) -> None:
     world = World()
     world.interfaces = [LEFT, OF_NAT, OF_OTHERS]
-    expect_caller(wire, zones=False)
-    world.expect(wire)
+    world.expect(wire, first=True)
     result = wire.run(main, {**PARAMS, "state": "absent"})
     assert result["failed"]
     assert "eni-db (RDSNetworkInterface)" in result["msg"]
@@ -433,8 +441,7 @@ def test_nothing_goes_while_something_else_is_in_the_vpc(wire: Wire) -> None:
 def test_a_dependency_violation_says_what_is_still_there(wire: Wire) -> None:
     world = World()
     world.interfaces = [LEFT, OF_NAT]
-    expect_caller(wire, zones=False)
-    world.expect(wire)
+    world.expect(wire, first=True)
     expect_deletion(wire, until="subnets")
     wire.expect_error("ec2:DeleteSubnet", {"SubnetId": "subnet-pa"}, "DependencyViolation", "The subnet 'subnet-pa' has dependencies")
     wire.expect("ec2:DescribeNetworkInterfaces", INSIDE, {"NetworkInterfaces": [OF_NAT, OF_OTHERS]})
@@ -446,8 +453,7 @@ def test_a_dependency_violation_says_what_is_still_there(wire: Wire) -> None:
 
 
 def test_what_is_gone_stays_gone(wire: Wire) -> None:
-    expect_caller(wire, zones=False)
-    nothing().expect(wire)
+    nothing().expect(wire, first=True)
     result = wire.run(main, {**PARAMS, "state": "absent"})
     assert not result["changed"]
     assert result["network"] is None
@@ -456,8 +462,7 @@ def test_what_is_gone_stays_gone(wire: Wire) -> None:
 def test_deletion_in_check_mode_only_says_what_would_go(wire: Wire) -> None:
     world = World()
     world.interfaces = [OF_NAT]
-    expect_caller(wire, zones=False)
-    world.expect(wire)
+    world.expect(wire, first=True)
     result = wire.run(main, {**PARAMS, "state": "absent"}, check_mode=True)
     assert result["changed"]
     assert len(result["plan"]) == 17

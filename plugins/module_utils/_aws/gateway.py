@@ -13,7 +13,7 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.gpuops.eks.plugins.module_utils._aws.errors import THROTTLED, translate
+from ansible_collections.gpuops.eks.plugins.module_utils._aws.errors import THROTTLED, hint_for, translate
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.waiters import WAITERS, Waiter
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import ServiceError, WaitFailed
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
@@ -68,6 +68,10 @@ class Aws:
         service, operation = action.split(":", 1)
         reply: dict[str, t.Any] = getattr(self.client(service), xform_name(operation))(**(request or {}))
         reply.pop("ResponseMetadata", None)
+        if refused := reply.get("Unsuccessful"):  # EC2 answers some calls with 200 and what it did not do
+            error = refused[0]["Error"]
+            code, message = error["Code"], f"{error['Message']} ({refused[0].get('ResourceId', '')})"
+            raise ServiceError(action, code, message, hint=hint_for(code, action, message))
         return reply
 
     def find(self, action: str, request: Request, *, missing: t.Container[str]) -> dict[str, t.Any] | None:
@@ -132,16 +136,21 @@ class Aws:
         except WaitFailed as error:
             seen = states[-1] if states else "nothing"
             said = f" {' '.join(issues)}" if issues else ""
-            what = f"{action} {arguments[waiter.subject]}: last state {seen} within {self._timeout:.0f} s.{said}"
+            what = f"{action} {_name(arguments[waiter.subject])}: last state {seen} within {self._timeout:.0f} s.{said}"
             raise WaitFailed(what, hint="Running again resumes the wait.") from error
 
     def _progress(self, waiter: Waiter, arguments: dict[str, t.Any], reply: dict[str, t.Any], states: list[str]) -> None:
         state = jmespath.search(waiter.status, reply)
         if state is not None and (not states or states[-1] != state):
             states.append(str(state))
-            subject = arguments[waiter.subject]
-            name = ", ".join(subject) if isinstance(subject, list) else subject
-            self._tell(f"{waiter.operation} {name}: {state}")
+            self._tell(f"{waiter.operation} {_name(arguments[waiter.subject])}: {state}")
+
+
+def _name(subject: t.Any) -> str:
+    """What a wait is for: an id, ids, or the values of filters."""
+    if not isinstance(subject, list):
+        return str(subject)
+    return ", ".join(value for item in subject for value in (item["Values"] if isinstance(item, dict) else [item]))
 
 
 def identify(aws: Aws, *, cluster_name: str, region: str) -> Owner:

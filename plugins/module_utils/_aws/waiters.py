@@ -47,6 +47,13 @@ def _error(code: str, state: str) -> dict[str, t.Any]:
     return {"matcher": "error", "expected": code, "state": state}
 
 
+def _either(state: str, outcome: str, matcher: str = "pathAny") -> tuple[dict[str, t.Any], ...]:
+    """Acceptors of a VPC endpoint's state, which EC2 writes in lower case and its model with a capital."""
+    path = "VpcEndpoints[].State"
+    return tuple({"matcher": matcher, "argument": path, "expected": word, "state": outcome} for word in (state, state.capitalize()))
+
+
+_BLOCKS = "Vpcs[].CidrBlockAssociationSet[?CidrBlockState.State != 'disassociated'][]"
 _UPDATE_ACCEPTORS = (
     _path("Successful", "update.status", "success"),
     _path("Failed", "update.status", "failure"),
@@ -216,5 +223,43 @@ WAITERS: dict[str, Waiter] = {
         ),
         status="NatGateways[0].State",
         subject="NatGatewayIds",
+    ),
+    "vpc_blocks_associated": Waiter(
+        service="ec2",
+        operation="DescribeVpcs",
+        acceptors=(
+            _path_all("associated", f"{_BLOCKS}.CidrBlockState.State", "success"),
+            {"matcher": "pathAny", "argument": f"{_BLOCKS}.CidrBlockState.State", "expected": "failed", "state": "failure"},
+            _error("InvalidVpcID.NotFound", "retry"),
+        ),
+        status=f"Vpcs && join(', ', {_BLOCKS}.join(' ', [CidrBlock, CidrBlockState.State]))",
+        issues=f"{_BLOCKS}.CidrBlockState.StatusMessage",
+        subject="VpcIds",
+    ),
+    "vpc_endpoint_available": Waiter(
+        service="ec2",
+        operation="DescribeVpcEndpoints",
+        acceptors=(
+            *_either("available", "success", "pathAll"),
+            *(acceptor for state in ("failed", "rejected", "expired", "deleting", "deleted") for acceptor in _either(state, "failure")),
+            _error("InvalidVpcEndpointId.NotFound", "retry"),
+        ),
+        status="VpcEndpoints && join(', ', VpcEndpoints[].join(' ', [ServiceName, State]))",
+        issues="VpcEndpoints[].not_null(FailureReason, LastError.Message)",
+        subject="VpcEndpointIds",
+    ),
+    "vpc_endpoint_deleted": Waiter(
+        service="ec2",
+        operation="DescribeVpcEndpoints",
+        acceptors=(*_either("deleted", "success", "pathAll"), _error("InvalidVpcEndpointId.NotFound", "success")),
+        status="VpcEndpoints[0].State",
+        subject="VpcEndpointIds",
+    ),
+    "network_interfaces_deleted": Waiter(
+        service="ec2",
+        operation="DescribeNetworkInterfaces",
+        acceptors=({"matcher": "path", "argument": "NetworkInterfaces", "expected": [], "state": "success"},),
+        status="NetworkInterfaces[0].Status",
+        subject="Filters",
     ),
 }

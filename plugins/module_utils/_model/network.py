@@ -10,10 +10,12 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.gpuops.eks.plugins.module_utils._model.network_endpoints import Endpoint
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import COMPONENT_TAG, Owner, tag_map
 
 Api = t.Mapping[str, t.Any]
-Tier = t.Literal["private", "public"]
+Tier = t.Literal["private", "public", "intra"]
+TIERS: tuple[Tier, ...] = ("private", "public", "intra")
 
 ZONE_TAG = "gpuops.eks/zone"
 ANYWHERE = "0.0.0.0/0"
@@ -21,8 +23,8 @@ API_PORT = 443
 
 # The values of the component tag, by which a later run knows what a resource is for.
 VPC = "network/vpc"
-SUBNETS: t.Mapping[Tier, str] = {"private": "network/private-subnet", "public": "network/public-subnet"}
-ROUTE_TABLES: t.Mapping[Tier, str] = {"private": "network/private-route-table", "public": "network/public-route-table"}
+SUBNETS: t.Mapping[Tier, str] = {tier: f"network/{tier}-subnet" for tier in TIERS}
+ROUTE_TABLES: t.Mapping[Tier, str] = {tier: f"network/{tier}-route-table" for tier in TIERS}
 INTERNET_GATEWAY = "network/internet-gateway"
 NAT_ADDRESS = "network/nat-address"
 NAT_GATEWAY = "network/nat-gateway"
@@ -42,14 +44,52 @@ class Zone:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Block:
+    """A secondary IPv4 block of a VPC; ``state`` is EC2's: associating, associated, failing, failed."""
+
+    association_id: str
+    cidr: str
+    state: str
+    message: str = ""
+
+    @classmethod
+    def from_api(cls, api: Api) -> Block:
+        state = api.get("CidrBlockState") or {}
+        return cls(
+            association_id=api["AssociationId"],
+            cidr=api["CidrBlock"],
+            state=state.get("State", ""),
+            message=state.get("StatusMessage", ""),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Vpc:
-    """``dns_support`` and ``dns_hostnames`` are attributes that only a call of their own returns."""
+    """``dns_support`` and ``dns_hostnames`` are attributes that only a call of their own returns; ``blocks`` the secondary ones."""
 
     id: str
     cidr: str
     dns_support: bool
     dns_hostnames: bool
     tags: t.Mapping[str, str]
+    blocks: tuple[Block, ...] = ()
+
+    @classmethod
+    def from_api(cls, api: Api, *, dns_support: bool, dns_hostnames: bool) -> Vpc:
+        blocks = [Block.from_api(association) for association in api.get("CidrBlockAssociationSet") or ()]
+        return cls(
+            id=api["VpcId"],
+            cidr=api["CidrBlock"],
+            dns_support=dns_support,
+            dns_hostnames=dns_hostnames,
+            tags=tag_map(api.get("Tags")),
+            blocks=tuple(b for b in blocks if b.cidr != api["CidrBlock"] and b.state not in ("disassociating", "disassociated")),
+        )
+
+    @property
+    def secondary(self) -> tuple[str, ...]:
+        """The secondary blocks that it has, or gets."""
+        return tuple(block.cidr for block in self.blocks if block.state in ("associating", "associated"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +101,23 @@ class Subnet:
     cidr: str
     tier: Tier | None
     tags: t.Mapping[str, str]
+    zone_id: str = ""
+    vpc_id: str = ""
+    free_addresses: int = 0
 
     @classmethod
     def from_api(cls, api: Api, owner: Owner) -> Subnet:
         tags = tag_map(api.get("Tags"))
-        return cls(id=api["SubnetId"], zone=api["AvailabilityZone"], cidr=api["CidrBlock"], tier=_tier(tags, SUBNETS, owner), tags=tags)
+        return cls(
+            id=api["SubnetId"],
+            zone=api["AvailabilityZone"],
+            cidr=api["CidrBlock"],
+            tier=_tier(tags, SUBNETS, owner),
+            tags=tags,
+            zone_id=api.get("AvailabilityZoneId", ""),
+            vpc_id=api.get("VpcId", ""),
+            free_addresses=api.get("AvailableIpAddressCount", 0),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,12 +223,13 @@ class SecurityGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkInterface:
-    """``in_use`` says whether something is attached to it."""
+    """``in_use`` says whether something is attached to it; ``type`` is EC2's, such as interface, nat_gateway, vpc_endpoint."""
 
     id: str
     description: str
     in_use: bool
     tags: t.Mapping[str, str]
+    type: str = "interface"
 
     @classmethod
     def from_api(cls, api: Api) -> NetworkInterface:
@@ -185,6 +238,7 @@ class NetworkInterface:
             description=api.get("Description", ""),
             in_use=api["Status"] != "available",
             tags=tag_map(api.get("TagSet")),
+            type=api.get("InterfaceType", "interface"),
         )
 
 
@@ -204,6 +258,7 @@ class Network:
     security_groups: tuple[SecurityGroup, ...] = ()
     interfaces: tuple[NetworkInterface, ...] = ()
     nat_interfaces: frozenset[str] = frozenset()
+    endpoints: tuple[Endpoint, ...] = ()
 
     def subnet(self, tier: Tier, zone: str) -> Subnet | None:
         return next((s for s in self.subnets if s.tier == tier and s.zone == zone), None)
@@ -223,6 +278,13 @@ class Network:
 
     def address(self, zone: str) -> Address | None:
         return next((a for a in self.addresses if a.zone == zone), None)
+
+    def endpoint(self, kind: str, service: str) -> Endpoint | None:
+        """Our endpoint of a service that leads there, or will."""
+        return next((e for e in self.own_endpoints() if e.live and (e.type, e.service) == (kind, service)), None)
+
+    def own_endpoints(self) -> tuple[Endpoint, ...]:
+        return tuple(endpoint for endpoint in self.endpoints if endpoint.ours)
 
     def security_group(self, component: str) -> SecurityGroup | None:
         return next((g for g in self.security_groups if g.tags.get(COMPONENT_TAG) == component), None)

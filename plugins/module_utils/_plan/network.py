@@ -8,31 +8,41 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import replace
+from ipaddress import IPv4Network
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.network import (
     ANYWHERE,
     API_GROUP,
-    API_PORT,
     INTERNET_GATEWAY,
     NAT_ADDRESS,
     NAT_GATEWAY,
     ROUTE_TABLES,
     SUBNETS,
+    TIERS,
     VPC,
-    ZONE_TAG,
+    Block,
     NatGateway,
     Network,
     RouteTable,
-    Tier,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import ROLE_TAGS, Place
+from ansible_collections.gpuops.eks.plugins.module_utils._model.network_endpoints import ENDPOINTS, ENDPOINTS_GROUP
+from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import Place
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import COMPONENT_TAG, OWNER_TAG, tag_list, tag_specifications
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import tag_changes
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.network_target import Target, TargetNat, TargetSubnet, label
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, is_planned
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.network_endpoints import (
+    coming,
+    described_endpoints,
+    described_targets,
+    endpoint_cidrs,
+    gateway_endpoints,
+    interface_endpoints,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.network_groups import security_group
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.network_target import Target, TargetNat, TargetSubnet, tags_of
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, is_planned, needing
 
 Tags = dict[str, str]
+Tagged = dict[str, tuple[t.Mapping[str, str], Tags]]
 # Tags that controllers and other tools of the cluster put on subnets and groups; purge_tags leaves them alone.
 _KEPT_PREFIXES = ("gpuops.eks/", "kubernetes.io/", "karpenter.sh/")
 
@@ -41,26 +51,23 @@ def plan_network(target: Target, observed: Network) -> Plan:
     """Every call in the order in which EC2 takes them; nothing for what is there already. Half-made parts are completed."""
     steps = [
         *_vpc(target, observed),
-        *_subnets(target),
+        *_places(target, observed),
         *_internet_gateway(target, observed),
         *_nat_gateways(target),
+        *interface_endpoints(target, observed),  # they come up while NAT gateways do
         *_routing(target, observed),
+        *gateway_endpoints(target, observed),
         *_api_group(target, observed),
         *_surplus_nat(target, observed),
         *_tags(target, observed),
     ]
-    return Plan(steps=tuple(steps), before=describe(observed), after=describe_target(target, observed), warnings=_warnings(target))
-
-
-def tags_of(target: Target, component: str, name: t.Sequence[str] = (), *, zone: str = "", tier: Tier | None = None) -> Tags:
-    """All tags that the module sets on one resource: the user's, its Name, its role, our mark."""
-    tags = dict(target.wanted.tags or {})
-    tags["Name"] = label(target.owner, *name)
-    if tier:
-        tags[ROLE_TAGS[tier]] = "1"
-    if zone:
-        tags[ZONE_TAG] = zone
-    return {**tags, **target.owner.tags(component)}
+    return Plan(
+        steps=tuple(steps),
+        waits=(*_block_waits(steps), *coming(target, observed)),
+        before=describe(observed),
+        after=describe_target(target, observed),
+        warnings=_warnings(target),
+    )
 
 
 def _vpc(target: Target, observed: Network) -> list[Step]:
@@ -95,8 +102,56 @@ def _vpc_attribute(vpc_id: str, attribute: str, field: str) -> Step:
     )
 
 
-def _subnets(target: Target) -> list[Step]:
-    return [_create_subnet(target, subnet) for subnet in target.subnets if is_planned(subnet.id)]
+def _places(target: Target, observed: Network) -> list[Step]:
+    """Secondary blocks, then subnets; the first of them in a block that EC2 is still associating waits for that."""
+    there = {block.cidr: block for block in observed.vpc.blocks} if observed.vpc else {}
+    new = [cidr for cidr in target.secondary if cidr not in there or there[cidr].state.startswith("fail")]
+    moving = [IPv4Network(cidr) for cidr in target.secondary if cidr in new or there[cidr].state != "associated"]
+    steps = _blocks(target, new, [block for block in there.values() if block.state == "failed"])
+    subnets = [subnet for subnet in target.subnets if is_planned(subnet.id)]
+    creates = [_create_subnet(target, subnet) for subnet in subnets]
+    inside = [any(IPv4Network(subnet.cidr).subnet_of(block) for block in moving) for subnet in subnets]
+    if not any(inside):
+        return steps + creates
+    first = inside.index(True)
+    return [*steps, *creates[:first], *needing(creates[first:], _associated(target.vpc_id))]
+
+
+def _blocks(target: Target, new: t.Sequence[str], failed: t.Sequence[Block]) -> list[Step]:
+    """A failed association is taken away where another one is made; it would fail every later wait."""
+    removals = [
+        Step(
+            action="ec2:DisassociateVpcCidrBlock",
+            target=target.vpc_id,
+            effect="update",
+            fields=("secondary_cidrs",),
+            reason=f"{block.cidr} has failed: {block.message}",
+            request={"AssociationId": block.association_id},
+        )
+        for block in failed
+        if new
+    ]
+    return removals + [
+        Step(
+            action="ec2:AssociateVpcCidrBlock",
+            target=target.vpc_id,
+            effect="update",
+            fields=("secondary_cidrs",),
+            request={"VpcId": target.vpc_id, "CidrBlock": cidr},
+        )
+        for cidr in new
+    ]
+
+
+def _associated(vpc_id: str) -> Wait:
+    return Wait(waiter="vpc_blocks_associated", arguments={"VpcIds": [vpc_id]})
+
+
+def _block_waits(steps: t.Sequence[Step]) -> list[Wait]:
+    """Blocks that no subnet has waited for."""
+    waited = any(need.waiter == "vpc_blocks_associated" for step in steps for need in step.needs)
+    made = [step for step in steps if step.action == "ec2:AssociateVpcCidrBlock"]
+    return [_associated(made[0].target)] if made and not waited else []
 
 
 def _create_subnet(target: Target, subnet: TargetSubnet) -> Step:
@@ -242,36 +297,16 @@ def _associations(target: Target, observed: Network, table_id: str) -> list[Step
 
 
 def _api_group(target: Target, observed: Network) -> list[Step]:
-    group, group_id = observed.security_group(API_GROUP), target.api_group_id
-    steps = []
-    if group is None:
-        steps.append(
-            Step(
-                action="ec2:CreateSecurityGroup",
-                target=group_id,
-                effect="create",
-                fields=("group_name", "description", "tags"),
-                request={
-                    "GroupName": label(target.owner, "api"),
-                    "Description": f"Who may reach the Kubernetes API of the EKS cluster {target.owner.cluster_name}",
-                    "VpcId": target.vpc_id,
-                    "TagSpecifications": tag_specifications("security-group", tags_of(target, API_GROUP, ("api",))),
-                },
-                binds={group_id: "GroupId"},
-            )
-        )
-    there = group.api_cidrs if group else frozenset()
-    steps += _ingress("ec2:AuthorizeSecurityGroupIngress", group_id, target.api_cidrs - there)
-    steps += _ingress("ec2:RevokeSecurityGroupIngress", group_id, there - target.api_cidrs)
-    return steps
-
-
-def _ingress(action: str, group_id: str, cidrs: t.Collection[str]) -> list[Step]:
-    if not cidrs:
-        return []
-    permission = {"IpProtocol": "tcp", "FromPort": API_PORT, "ToPort": API_PORT, "IpRanges": [{"CidrIp": cidr} for cidr in sorted(cidrs)]}
-    request = {"GroupId": group_id, "IpPermissions": [permission]}
-    return [Step(action=action, target=group_id, effect="update", fields=("api_access_cidrs",), request=request)]
+    return security_group(
+        target,
+        observed.security_group(API_GROUP),
+        target.api_group_id,
+        API_GROUP,
+        name="api",
+        description=f"Who may reach the Kubernetes API of the EKS cluster {target.owner.cluster_name}",
+        cidrs=target.api_cidrs,
+        field="api_access_cidrs",
+    )
 
 
 def _surplus_nat(target: Target, observed: Network) -> list[Step]:
@@ -300,11 +335,6 @@ def delete_nat_gateways(gateways: t.Sequence[NatGateway], then: t.Sequence[Step]
     return [*deletes, *needing(then, Wait(waiter="nat_gateway_deleted", arguments={"NatGatewayIds": [g.id for g in gateways]}))]
 
 
-def needing(steps: t.Sequence[Step], wait: Wait) -> list[Step]:
-    """The steps, the first of which needs ``wait`` beforehand."""
-    return [replace(step, needs=(*step.needs, wait)) if step is steps[0] else step for step in steps]
-
-
 def release(address_id: str) -> Step:
     return Step(action="ec2:ReleaseAddress", target=address_id, effect="delete", request={"AllocationId": address_id})
 
@@ -317,9 +347,9 @@ def _tags(target: Target, observed: Network) -> list[Step]:
     ]
 
 
-def _tagged(target: Target, observed: Network) -> dict[str, tuple[t.Mapping[str, str], Tags]]:
+def _tagged(target: Target, observed: Network) -> Tagged:
     """Resource id -> (tags that are there, tags that are wanted), for what is there and stays."""
-    found: dict[str, tuple[t.Mapping[str, str], Tags]] = {}
+    found: Tagged = {}
     if observed.vpc:
         found[observed.vpc.id] = (observed.vpc.tags, tags_of(target, VPC))
     for subnet in observed.own_subnets():
@@ -334,8 +364,18 @@ def _tagged(target: Target, observed: Network) -> dict[str, tuple[t.Mapping[str,
         if table.tier:
             tags = tags_of(target, ROUTE_TABLES[table.tier], [part for part in (table.tier, table.zone) if part], zone=table.zone)
             found[table.id] = (table.tags, tags)
-    if group := observed.security_group(API_GROUP):
-        found[group.id] = (group.tags, tags_of(target, API_GROUP, ("api",)))
+    return found | _tagged_endpoints(target, observed)
+
+
+def _tagged_endpoints(target: Target, observed: Network) -> Tagged:
+    """The same for security groups and endpoints."""
+    found: Tagged = {}
+    for component, name in ((API_GROUP, "api"), (ENDPOINTS_GROUP, "endpoints")):
+        if group := observed.security_group(component):
+            found[group.id] = (group.tags, tags_of(target, component, (name,)))
+    for wanted in target.endpoints:
+        if endpoint := observed.endpoint(wanted.type, wanted.service):
+            found[endpoint.id] = (endpoint.tags, tags_of(target, ENDPOINTS[wanted.type], (wanted.type.lower(), wanted.service)))
     return found
 
 
@@ -354,18 +394,28 @@ def _tag_steps(target: Target, resource_id: str, there: t.Mapping[str, str], wan
 
 
 def _warnings(target: Target) -> tuple[str, ...]:
-    kept = [zone.name for zone in target.zones if zone.name not in target.chosen]
-    if not kept:
-        return ()
-    names = ", ".join(kept)
-    return (f"The network has subnets in {names}, which the options do not name; they are kept and left out of the result.",)
+    warnings = []
+    if kept := [zone.name for zone in target.zones if zone.name not in target.chosen]:
+        names = ", ".join(kept)
+        warnings.append(f"The network has subnets in {names}, which the options do not name; they are kept and left out of the result.")
+    warnings += [f"Zone {zone['zone']} is left out: {zone['reason']}." for zone in left_out(target)]
+    warnings += [f"Zone {name}: {target.useless[name]}." for name in target.chosen if name in target.useless]
+    return tuple(warnings)
+
+
+def left_out(target: Target) -> list[dict[str, str]]:
+    """Zones that were not chosen because they are of no use; where the user names zones, none are left out."""
+    if target.wanted.zones is not None:
+        return []
+    used = {zone.name for zone in target.zones}
+    return [{"zone": name, "reason": reason} for name, reason in sorted(target.useless.items()) if name not in used]
 
 
 def describe(observed: Network) -> dict[str, t.Any]:
     """The managed fields of what is there, for the diff; empty where nothing is."""
     if observed.vpc is None:
         return {}
-    group = observed.security_group(API_GROUP)
+    group, endpoints = observed.security_group(API_GROUP), observed.security_group(ENDPOINTS_GROUP)
     return {
         "vpc": {
             "cidr_block": observed.vpc.cidr,
@@ -380,6 +430,9 @@ def describe(observed: Network) -> dict[str, t.Any]:
         "internet_gateway_id": observed.internet_gateway.id if observed.internet_gateway else None,
         "nat_gateways": {nat.zone: nat.id for nat in observed.nat_gateways},
         "api_access_cidrs": sorted(group.api_cidrs) if group else [],
+        "endpoint_access_cidrs": sorted(endpoints.api_cidrs) if endpoints else [],
+        "endpoints": described_endpoints(observed),
+        "secondary_cidrs": sorted(observed.vpc.secondary),
         "tags": _shown_tags(observed.vpc.tags),
     }
 
@@ -396,6 +449,9 @@ def describe_target(target: Target, observed: Network) -> dict[str, t.Any]:
         "internet_gateway_id": target.internet_gateway_id,
         "nat_gateways": {nat.zone: nat.id for nat in target.nats},
         "api_access_cidrs": sorted(target.api_cidrs),
+        "endpoint_access_cidrs": sorted(endpoint_cidrs(target, observed)),
+        "endpoints": described_targets(target, observed),
+        "secondary_cidrs": sorted(target.secondary),
         "tags": _shown_tags({key: value for key, value in tags.items() if key not in removed}),
     }
 
@@ -411,15 +467,21 @@ def _shown_tags(tags: t.Mapping[str, str]) -> Tags:
 def result(target: Target) -> dict[str, t.Any]:
     """The key ``network`` of the module's result; what has no id yet carries its planned one."""
     order = {zone: index for index, zone in enumerate(target.chosen)}
-    subnets = sorted((s for s in target.subnets if s.zone.name in order), key=lambda s: (s.tier != "private", order[s.zone.name]))
+    subnets = sorted((s for s in target.subnets if s.zone.name in order), key=lambda s: (TIERS.index(s.tier), order[s.zone.name]))
+    groups = {"api": target.api_group_id, "endpoints": target.endpoints_group_id}
     return {
         "vpc_id": target.vpc_id,
         "cidr_block": target.cidr,
+        "secondary_cidrs": list(target.secondary),
         "zones": list(target.chosen),
+        "left_out_zones": left_out(target),
         "public_subnet_ids": [s.id for s in subnets if s.tier == "public"],
         "private_subnet_ids": [s.id for s in subnets if s.tier == "private"],
+        "intra_subnet_ids": [s.id for s in subnets if s.tier == "intra"],
         "subnets": [{"id": s.id, "zone": s.zone.name, "zone_id": s.zone.id, "tier": s.tier, "cidr_block": s.cidr} for s in subnets],
         "nat_gateways": [{"id": nat.id, "zone": nat.zone, "public_ip": nat.public_ip} for nat in target.nats],
         "internet_gateway_id": target.internet_gateway_id,
-        "security_group_ids": {"api": target.api_group_id},
+        "security_group_ids": {name: group for name, group in groups.items() if group},
+        "endpoints": [{"id": e.id, "service": e.service, "type": e.type, "state": e.state} for e in target.endpoints],
+        "managed": True,
     }

@@ -12,10 +12,12 @@ import typing as t
 from ansible_collections.gpuops.eks.plugins.module_utils._model.network import Network, NetworkInterface
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.network import delete_nat_gateways, describe, release
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.network_endpoints import delete_endpoint, gone_waits
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, needing
 
 # Interfaces that the VPC CNI or EKS made and left behind when a node or the cluster went.
 _LEFTOVER_DESCRIPTION = "aws-K8S-"
+_OF_ENDPOINT = "vpc_endpoint"
 _LEFTOVER_TAGS = ("node.k8s.amazonaws.com/instance_id", "cluster.k8s.amazonaws.com/name")
 
 
@@ -31,8 +33,10 @@ def plan_absent(observed: Network, owner: Owner) -> Plan:
     ]
     if observed.vpc:
         rest.append(_delete("ec2:DeleteVpc", "VpcId", observed.vpc.id))
+    endpoints = [endpoint for endpoint in observed.own_endpoints() if endpoint.state not in ("deleting", "deleted")]
+    rest = needing(rest, *gone_waits(e for e in observed.own_endpoints() if e.state != "deleted"), *_interface_waits(observed))
     gateways = [nat for nat in observed.nat_gateways if nat.state != "deleting"]
-    steps = [*_interfaces(observed, owner), *delete_nat_gateways(gateways, rest)]
+    steps = [*_interfaces(observed, owner), *map(delete_endpoint, endpoints), *delete_nat_gateways(gateways, rest)]
     return Plan(steps=tuple(steps), before=describe(observed), after={})
 
 
@@ -45,13 +49,32 @@ def blockers(observed: Network, owner: Owner) -> list[str]:
         for group in observed.security_groups
         if group.name != "default" and not _removable(group.tags, owner)
     ]
+    found += [
+        f"{endpoint.id} (VPC endpoint of {endpoint.service_name})" for endpoint in observed.endpoints if not endpoint.ours and endpoint.live
+    ]
     found += [f"{table.id} (route table)" for table in observed.route_tables if not table.tier and not table.main]
     return found
 
 
 def in_the_way(observed: Network, owner: Owner) -> list[NetworkInterface]:
-    """Network interfaces that are neither those of our NAT gateways nor leftovers that may be deleted."""
-    return [i for i in observed.interfaces if i.id not in observed.nat_interfaces and not _leftover(i, owner)]
+    """Network interfaces that are neither those of our NAT gateways, nor of endpoints, nor leftovers that may be deleted.
+
+    Endpoints of others stand in the way themselves; an interface whose endpoint is gone goes a little later.
+    """
+    ours = observed.nat_interfaces | _endpoint_interfaces(observed)
+    return [i for i in observed.interfaces if i.id not in ours and not _leftover(i, owner)]
+
+
+def _endpoint_interfaces(observed: Network) -> frozenset[str]:
+    named = frozenset(interface for endpoint in observed.endpoints for interface in endpoint.interface_ids)
+    return named | {interface.id for interface in observed.interfaces if interface.type == _OF_ENDPOINT}
+
+
+def _interface_waits(observed: Network) -> list[Wait]:
+    """EC2 takes the interfaces of an endpoint away after it, and keeps subnets and groups as long."""
+    going = sorted(_endpoint_interfaces(observed) & {interface.id for interface in observed.interfaces})
+    filters = [{"Name": "network-interface-id", "Values": going}]
+    return [Wait(waiter="network_interfaces_deleted", arguments={"Filters": filters})] if going else []
 
 
 def _interfaces(observed: Network, owner: Owner) -> list[Step]:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError
 
@@ -102,6 +102,11 @@ def combine(plans: t.Iterable[Plan]) -> Plan:
         before.update(plan.before)
         after.update(plan.after)
     return Plan(steps=tuple(steps), waits=tuple(waits), before=before, after=after, warnings=tuple(warnings))
+
+
+def needing(steps: t.Sequence[Step], *waits: Wait) -> list[Step]:
+    """The steps, the first of which needs ``waits`` beforehand."""
+    return [replace(step, needs=(*step.needs, *waits)) if index == 0 else step for index, step in enumerate(steps)]
 
 
 def bound_ids(steps: t.Iterable[Step]) -> frozenset[str]:
