@@ -291,7 +291,8 @@ def _fit_faults(params: Params) -> list[Fault]:
     tiers = _tiers(public=params.get("public_subnets") is not False, intra=params.get("intra_subnets") is True)
     prefixes = {tier: integer(params.get(f"{tier}_subnet_prefix")) or DEFAULT_PREFIXES[tier] for tier in tiers}
     names = [str(number) for number in range(count)]
-    secondary = [value for value in params.get("secondary_cidrs") or () if block(value)]
+    given = params.get("secondary_cidrs")
+    secondary = [value for value in given if block(value)] if isinstance(given, list) else []
     return fit_faults(str(network), names, prefixes, layout(str(network), names, prefixes, {}, secondary=secondary), path="cidr")
 
 

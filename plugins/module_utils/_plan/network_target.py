@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
@@ -131,7 +131,7 @@ def tags_of(target: Target, component: str, name: t.Sequence[str] = (), *, zone:
     return {**tags, **target.owner.tags(component)}
 
 
-def useless_zones(wanted: Wanted, zones: t.Iterable[Zone], offered: t.Collection[str] | None = None) -> dict[str, str]:
+def useless_zones(wanted: Wanted, zones: t.Sequence[Zone], offered: t.Collection[str] | None = None) -> dict[str, str]:
     """Zone name -> why nothing of a cluster, or none of its GPU nodes, can be there.
 
     ``offered`` are the names of the zones that offer one of the instance types; None where nobody asked.
@@ -141,6 +141,11 @@ def useless_zones(wanted: Wanted, zones: t.Iterable[Zone], offered: t.Collection
         missing = f"it offers none of {', '.join(wanted.instance_types)}"
         reasons |= {zone.name: missing for zone in zones if zone.name not in offered and zone.name not in reasons}
     return reasons
+
+
+def with_useless(found: Target, zones: t.Sequence[Zone], offered: t.Collection[str] | None) -> Target:
+    """The target that knows which zones are of no use."""
+    return replace(found, useless=useless_zones(found.wanted, zones, offered))
 
 
 def choose_zones(

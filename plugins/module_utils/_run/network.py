@@ -104,7 +104,7 @@ def _target(wanted: Wanted, observed: Network, owner: Owner, facts: _Facts) -> n
     target, more = (None, []) if faults else network_target.target(wanted, observed, owner, chosen, kept, facts.services)
     if target is None:
         raise InvalidInput(faults + more)
-    return replace(target, useless=network_target.useless_zones(wanted, facts.zones, facts.offered))
+    return network_target.with_useless(target, facts.zones, facts.offered)
 
 
 def _services(run: Run, wanted: Wanted, observed: Network, zones: list[Zone]) -> dict[EndpointKey, Service]:

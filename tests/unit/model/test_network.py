@@ -88,6 +88,44 @@ def test_what_does_not_fit_is_left_out(cidr: str, zones: int, missing: list[Plac
             ["api_access_cidrs[2]", "api_access_cidrs[3]", "api_access_cidrs[1]"],
         ),
         ({"tags": {"Name": "x", "kubernetes.io/role/elb": "1"}}, ["tags.Name", "tags.kubernetes.io/role/elb"]),
+        ({"subnet_tags": {"private": {"karpenter.sh/discovery": "demo"}, "public": None}}, []),
+        ({"subnet_tags": {"intra": {"Name": "x"}, "public": {"aws:x": "1"}}}, ["subnet_tags.intra.Name", "subnet_tags.public.aws:x"]),
+        ({"tags": {str(n): "" for n in range(39)}, "subnet_tags": {"intra": {"x": "", "y": ""}}}, ["subnet_tags.intra"]),
+        ({"secondary_cidrs": ["100.64.0.0/16"], "intra_subnets": True, "intra_subnet_prefix": 27}, []),
+        ({"secondary_cidrs": ["100.64.0.0/8", "x", "100.64.0.1/16"]}, ["secondary_cidrs[0]", "secondary_cidrs[1]", "secondary_cidrs[2]"]),
+        ({"secondary_cidrs": ["100.64.0.0/16", "100.64.128.0/17"]}, ["secondary_cidrs[1]"]),
+        ({"cidr": "10.0.0.0/16", "secondary_cidrs": ["10.0.0.0/17"]}, ["secondary_cidrs[0]"]),
+        ({"cidr": "10.0.0.0/22", "secondary_cidrs": ["100.64.0.0/16"]}, []),  # three /20 fit there
+        ({"intra_subnet_prefix": 29}, ["intra_subnet_prefix"]),
+        ({"zone_count": 16, "public_subnets": False, "intra_subnets": True}, ["cidr"]),
+        ({"instance_types": ["g5.2xlarge", "g5.*", "p6-b200.48xlarge"]}, []),
+        ({"instance_types": ["g5", "*"]}, ["instance_types[0]", "instance_types[1]"]),
+        ({"gateway_endpoints": ["s3"], "interface_endpoints": ["ecr.api", "eks-auth", "s3"]}, []),
+        (
+            {"gateway_endpoints": ["s3", "s3"], "interface_endpoints": ["sts", "sts", "com.amazonaws.us-west-2.sts", "-"]},
+            ["gateway_endpoints[1]", "interface_endpoints[1]", "interface_endpoints[2]", "interface_endpoints[3]"],
+        ),
+        ({"vpc_id": "vpc-0a1", "private_subnet_ids": ["subnet-1", "subnet-2"], "security_group_ids": ["sg-1"]}, []),
+        ({"vpc_id": "vpc-0a1", "state": "absent"}, []),
+        ({"vpc_id": "vpc-0a1"}, ["private_subnet_ids"]),
+        ({"vpc_id": "planned:vpc/demo", "private_subnet_ids": ["subnet-1"]}, ["vpc_id"]),
+        (
+            {"private_subnet_ids": ["subnet-1"], "intra_subnet_ids": ["subnet-2"], "security_group_ids": ["sg-1"]},
+            ["private_subnet_ids", "intra_subnet_ids", "security_group_ids"],
+        ),
+        (
+            {
+                "vpc_id": "vpc-1",
+                "private_subnet_ids": ["sg-1", "subnet-1", "subnet-1"],
+                "security_group_ids": [f"sg-{n}" for n in range(6)],
+            },
+            ["private_subnet_ids[0]", "private_subnet_ids[2]", "security_group_ids"],
+        ),
+        (
+            {"vpc_id": "vpc-1", "private_subnet_ids": ["subnet-1"], "nat": "none", "interface_endpoints": ["sts"], "tags": {"a": "b"}},
+            ["nat", "interface_endpoints", "tags"],
+        ),
+        ({"vpc_id": "vpc-1", "private_subnet_ids": ["subnet-1"], "intra_subnets": False, "secondary_cidrs": []}, []),
     ],
 )
 def test_faults_of_form(params: dict[str, t.Any], paths: list[str]) -> None:
@@ -97,8 +135,11 @@ def test_faults_of_form(params: dict[str, t.Any], paths: list[str]) -> None:
 @pytest.mark.parametrize("value", ["ten", [], {}, None, True, 1.5])
 def test_values_of_a_wrong_type_are_left_to_the_options(value: object) -> None:
     """Each of them may come to this check before Ansible has refused it."""
-    names = ("cidr", "zones", "zone_count", "nat", "public_subnets", "private_subnet_prefix", "api_access_cidrs", "tags")
-    for name in names:
+    names = """
+        cidr zones zone_count nat public_subnets private_subnet_prefix api_access_cidrs tags secondary_cidrs instance_types gateway_endpoints
+        interface_endpoints subnet_tags intra_subnets vpc_id private_subnet_ids security_group_ids
+    """
+    for name in names.split():
         assert isinstance(network_faults({"cluster_name": "demo", name: value}), list)
 
 
@@ -113,6 +154,21 @@ def test_all_faults_come_at_once() -> None:
     }
     paths = [fault.path for fault in network_faults(params)]
     assert paths == ["cluster_name", "cidr", "private_subnet_prefix", "zones[1]", "api_access_cidrs[0]", "tags.aws:a"]
+
+
+def test_secondary_blocks_take_what_the_first_has_no_room_for() -> None:
+    found = layout("10.0.0.0/19", ["a", "b", "c"], {**BOTH, "intra": 28}, {}, secondary=["100.64.0.0/26", "100.65.0.0/16"])
+    assert found == {
+        ("private", "a"): "10.0.0.0/20",
+        ("private", "b"): "10.0.16.0/20",
+        ("private", "c"): "100.65.0.0/20",
+        ("public", "a"): "100.65.255.0/24",
+        ("public", "b"): "100.65.254.0/24",
+        ("public", "c"): "100.65.253.0/24",
+        ("intra", "a"): "100.64.0.48/28",
+        ("intra", "b"): "100.64.0.32/28",
+        ("intra", "c"): "100.64.0.16/28",
+    }
 
 
 def test_tags_become_text() -> None:

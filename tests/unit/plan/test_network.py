@@ -9,198 +9,15 @@ import itertools
 import typing as t
 
 import pytest
-from ansible_collections.gpuops.eks.plugins.module_utils._model.network import (
-    Address,
-    InternetGateway,
-    NatGateway,
-    Network,
-    NetworkInterface,
-    RouteTable,
-    SecurityGroup,
-    Subnet,
-    Vpc,
-    Zone,
-)
+from ansible_collections.gpuops.eks.plugins.module_utils._model.network import Network, Zone
 from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import Wanted
-from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner, tag_map
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import tag_map
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import network_target
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.network import plan_network, result
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.network import result
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.network_absent import blockers, plan_absent
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, is_planned, resolve
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Wait, is_planned
 
-OWNER = Owner(cluster_name="demo", region="us-west-2", account="123456789012")
-ZONES = [Zone(name=f"us-west-2{letter}", id=f"usw2-az{number}") for letter, number in (("a", 2), ("b", 1), ("c", 3), ("d", 4))]
-Api = dict[str, t.Any]
-
-
-class Ec2:
-    """Keeps what the plans' calls make, in the shape of EC2's replies, so that a network can be observed after each of them."""
-
-    def __init__(self) -> None:
-        self.bound: dict[str, str] = {}
-        self.things: dict[str, dict[str, Api]] = {kind: {} for kind in ("vpc", "subnet", "igw", "nat", "eipalloc", "rtb", "sg", "eni")}
-        self._numbers = itertools.count(1)
-
-    def apply(self, steps: t.Iterable[Step]) -> None:
-        for step in steps:
-            request = resolve(step.request, self.bound)
-            made = getattr(self, step.action.removeprefix("ec2:"))(**request)
-            if step.binds:
-                assert made, f"{step.action} makes nothing that it could bind"
-                self.bound.update(dict.fromkeys(step.binds, made))
-
-    def _add(self, kind: str, key: str, api: Api, specifications: list[Api] | None = None) -> str:
-        name = f"{kind}-{next(self._numbers)}"
-        tags = [dict(tag) for specification in specifications or () for tag in specification["Tags"]]
-        self.things[kind][name] = {key: name, "Tags": tags, **api}
-        return name
-
-    def CreateVpc(self, CidrBlock: str, TagSpecifications: list[Api]) -> str:
-        return self._add("vpc", "VpcId", {"CidrBlock": CidrBlock, "support": True, "hostnames": False}, TagSpecifications)
-
-    def ModifyVpcAttribute(self, VpcId: str, EnableDnsHostnames: Api | None = None, EnableDnsSupport: Api | None = None) -> None:
-        self.things["vpc"][VpcId].update({"hostnames": True} if EnableDnsHostnames else {"support": True})
-
-    def CreateSubnet(self, VpcId: str, AvailabilityZone: str, CidrBlock: str, TagSpecifications: list[Api]) -> str:
-        assert VpcId in self.things["vpc"]
-        return self._add("subnet", "SubnetId", {"AvailabilityZone": AvailabilityZone, "CidrBlock": CidrBlock}, TagSpecifications)
-
-    def CreateInternetGateway(self, TagSpecifications: list[Api]) -> str:
-        return self._add("igw", "InternetGatewayId", {"Attachments": []}, TagSpecifications)
-
-    def AttachInternetGateway(self, InternetGatewayId: str, VpcId: str) -> None:
-        self.things["igw"][InternetGatewayId]["Attachments"] = [{"VpcId": VpcId, "State": "available"}]
-
-    def AllocateAddress(self, Domain: str, TagSpecifications: list[Api]) -> str:
-        return self._add("eipalloc", "AllocationId", {"PublicIp": "192.0.2.1"}, TagSpecifications)
-
-    def CreateNatGateway(self, SubnetId: str, AllocationId: str, ConnectivityType: str, TagSpecifications: list[Api]) -> str:
-        assert SubnetId in self.things["subnet"]
-        address = self.things["eipalloc"][AllocationId]
-        addresses = [{"AllocationId": AllocationId, "PublicIp": address["PublicIp"], "NetworkInterfaceId": f"eni-{AllocationId}"}]
-        return self._add(
-            "nat", "NatGatewayId", {"SubnetId": SubnetId, "State": "available", "NatGatewayAddresses": addresses}, TagSpecifications
-        )
-
-    def CreateRouteTable(self, VpcId: str, TagSpecifications: list[Api]) -> str:
-        return self._add("rtb", "RouteTableId", {"Routes": [], "Associations": []}, TagSpecifications)
-
-    def CreateRoute(self, RouteTableId: str, **route: str) -> None:
-        assert not self.things["rtb"][RouteTableId]["Routes"]
-        assert route.get("NatGatewayId", "") in {"", *self.things["nat"]}
-        self.things["rtb"][RouteTableId]["Routes"] = [route]
-
-    def ReplaceRoute(self, RouteTableId: str, **route: str) -> None:
-        self.things["rtb"][RouteTableId]["Routes"] = [route]
-
-    def DeleteRoute(self, RouteTableId: str, DestinationCidrBlock: str) -> None:
-        self.things["rtb"][RouteTableId]["Routes"] = []
-
-    def AssociateRouteTable(self, SubnetId: str, RouteTableId: str) -> None:
-        association = {"SubnetId": SubnetId, "RouteTableAssociationId": f"rtbassoc-{SubnetId}"}
-        self.things["rtb"][RouteTableId]["Associations"].append(association)
-
-    def ReplaceRouteTableAssociation(self, AssociationId: str, RouteTableId: str) -> None:
-        self.DisassociateRouteTable(AssociationId)
-        self.AssociateRouteTable(AssociationId.removeprefix("rtbassoc-"), RouteTableId)
-
-    def DisassociateRouteTable(self, AssociationId: str) -> None:
-        for table in self.things["rtb"].values():
-            table["Associations"] = [a for a in table["Associations"] if a["RouteTableAssociationId"] != AssociationId]
-
-    def CreateSecurityGroup(self, GroupName: str, Description: str, VpcId: str, TagSpecifications: list[Api]) -> str:
-        return self._add("sg", "GroupId", {"GroupName": GroupName, "IpPermissions": []}, TagSpecifications)
-
-    def AuthorizeSecurityGroupIngress(self, GroupId: str, IpPermissions: list[Api]) -> None:
-        self.things["sg"][GroupId]["IpPermissions"] += IpPermissions
-
-    def RevokeSecurityGroupIngress(self, GroupId: str, IpPermissions: list[Api]) -> None:
-        gone = [entry for permission in IpPermissions for entry in permission["IpRanges"]]
-        for permission in self.things["sg"][GroupId]["IpPermissions"]:
-            permission["IpRanges"] = [entry for entry in permission["IpRanges"] if entry not in gone]
-
-    def CreateTags(self, Resources: list[str], Tags: list[Api]) -> None:
-        self._tag(Resources, {tag["Key"] for tag in Tags}, Tags)
-
-    def DeleteTags(self, Resources: list[str], Tags: list[Api]) -> None:
-        self._tag(Resources, {tag["Key"] for tag in Tags}, [])
-
-    def _tag(self, resources: list[str], keys: set[str], tags: list[Api]) -> None:
-        for name in resources:
-            thing = self.things[name.split("-")[0]][name]
-            thing["Tags"] = [tag for tag in thing["Tags"] if tag["Key"] not in keys] + tags
-
-    def DetachInternetGateway(self, InternetGatewayId: str, VpcId: str) -> None:
-        self.things["igw"][InternetGatewayId]["Attachments"] = []
-
-    def DeleteVpc(self, VpcId: str) -> None:
-        assert not any(things for kind, things in self.things.items() if kind != "vpc"), "EC2 would call this a DependencyViolation"
-        del self.things["vpc"][VpcId]
-
-    def DeleteInternetGateway(self, InternetGatewayId: str) -> None:
-        assert not self.things["igw"].pop(InternetGatewayId)["Attachments"]
-
-    def DeleteRouteTable(self, RouteTableId: str) -> None:
-        assert not self.things["rtb"].pop(RouteTableId)["Associations"]
-
-    def DeleteNatGateway(self, NatGatewayId: str) -> None:
-        del self.things["nat"][NatGatewayId]
-
-    def ReleaseAddress(self, AllocationId: str) -> None:
-        assert AllocationId not in str(self.things["nat"]), "EC2 would say that the address is in use"
-        del self.things["eipalloc"][AllocationId]
-
-    def DeleteSubnet(self, SubnetId: str) -> None:
-        del self.things["subnet"][SubnetId]
-
-    def DeleteSecurityGroup(self, GroupId: str) -> None:
-        del self.things["sg"][GroupId]
-
-    def DeleteNetworkInterface(self, NetworkInterfaceId: str) -> None:
-        del self.things["eni"][NetworkInterfaceId]
-
-    def observe(self) -> Network:
-        things = {kind: list(of.values()) for kind, of in self.things.items()}
-        vpcs = [
-            Vpc(id=v["VpcId"], cidr=v["CidrBlock"], dns_support=v["support"], dns_hostnames=v["hostnames"], tags=tag_map(v["Tags"]))
-            for v in things["vpc"]
-        ]
-        gateways = [InternetGateway.from_api(api) for api in things["igw"]]
-        nats = tuple(NatGateway.from_api(api) for api in things["nat"])
-        return Network(
-            vpc=vpcs[0] if vpcs else None,
-            subnets=tuple(Subnet.from_api(api, OWNER) for api in things["subnet"]),
-            route_tables=tuple(RouteTable.from_api(api, OWNER) for api in things["rtb"]),
-            internet_gateway=gateways[0] if gateways else None,
-            nat_gateways=nats,
-            addresses=tuple(Address.from_api(api) for api in things["eipalloc"]),
-            security_groups=tuple(SecurityGroup.from_api(api) for api in things["sg"]),
-            interfaces=tuple(NetworkInterface.from_api(api) for api in things["eni"]),
-            nat_interfaces=frozenset(interface for nat in nats for interface in nat.interface_ids),
-        )
-
-    def target(self, **options: t.Any) -> network_target.Target:
-        observed, wanted = self.observe(), Wanted.from_params(options)
-        chosen, faults = network_target.choose_zones(wanted, observed, ZONES)
-        assert not faults + network_target.immutable_faults(wanted, observed)
-        kept = network_target.kept_zones(chosen, observed, ZONES)
-        target, faults = network_target.target(wanted, observed, OWNER, chosen, kept)
-        assert target, faults
-        return target
-
-    def plan(self, **options: t.Any) -> Plan:
-        return plan_network(self.target(**options), self.observe())
-
-    def make(self, **options: t.Any) -> Plan:
-        """Plan, make the calls, and find that nothing is left to do."""
-        plan = self.plan(**options)
-        self.apply(plan.steps)
-        assert words(self.plan(**options)) == []
-        return plan
-
-
-def words(plan: Plan) -> list[str]:
-    return [f"{step.action.removeprefix('ec2:')} {step.target}" for step in plan.steps]
+from tests.unit.plan.network_ec2 import OWNER, ZONES, Api, Ec2, words
 
 
 @pytest.fixture
@@ -209,6 +26,8 @@ def ec2() -> Ec2:
 
 
 TWO = {"zones": ["us-west-2a", "us-west-2b"]}
+ENDPOINTS = {"gateway_endpoints": ["s3"], "interface_endpoints": ["ecr.api", "sqs"]}
+WIDE = {**ENDPOINTS, "intra_subnets": True, "cidr": "10.0.0.0/19", "secondary_cidrs": ["100.64.0.0/16"]}
 
 
 def test_everything_is_made_in_the_order_that_ec2_needs(ec2: Ec2) -> None:
@@ -265,7 +84,9 @@ def test_each_create_call_carries_mark_name_and_the_users_tags(ec2: Ec2) -> None
     }
 
 
-@pytest.mark.parametrize("options", [TWO, {**TWO, "nat": "per_zone"}, {"zone_count": 3, "nat": "none"}, {**TWO, "public_subnets": False}])
+@pytest.mark.parametrize(
+    "options", [TWO, {**TWO, "nat": "per_zone"}, {"zone_count": 3, "nat": "none"}, {**TWO, "public_subnets": False}, {**TWO, **WIDE}]
+)
 def test_after_any_call_a_run_goes_on_from_there(options: dict[str, t.Any]) -> None:
     whole = words(Ec2().plan(**options))
     for made in range(1, len(whole) + 1):
@@ -499,13 +320,14 @@ def test_everything_of_ours_goes_in_the_order_that_ec2_needs(ec2: Ec2) -> None:
     assert plan.after == {}
 
 
-def test_a_deletion_that_was_interrupted_goes_on() -> None:
+@pytest.mark.parametrize("options", [TWO, {**TWO, **WIDE}])
+def test_a_deletion_that_was_interrupted_goes_on(options: dict[str, t.Any]) -> None:
     whole = Ec2()
-    whole.make(**TWO)
+    whole.make(**options)
     steps = plan_absent(whole.observe(), OWNER).steps
     for made in range(len(steps)):
         ec2 = Ec2()
-        ec2.make(**TWO)
+        ec2.make(**options)
         ec2.apply(plan_absent(ec2.observe(), OWNER).steps[:made])
         left = plan_absent(ec2.observe(), OWNER).steps
         assert [step.action for step in left] == [step.action for step in steps[made:]]
@@ -562,7 +384,8 @@ def test_what_is_not_ours_stands_in_the_way(ec2: Ec2) -> None:
 def test_planned_ids_reach_every_call_that_needs_them(ec2: Ec2) -> None:
     """Each planned id that a request names is bound by a step before it."""
     bound: set[str] = set()
-    for step in ec2.plan(**TWO, nat="per_zone").steps:
-        named = {value for value in step.request.values() if is_planned(value)}
+    for step in ec2.plan(**TWO, **WIDE, nat="per_zone").steps:
+        values = [value if isinstance(value, list) else [value] for value in step.request.values()]
+        named = {value for value in itertools.chain(*values) if is_planned(value)}
         assert named <= bound, step.action
         bound |= set(step.binds)
