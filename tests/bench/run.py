@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.e2e.rehearsal import INVENTORY, Rehearsal  # noqa: E402
+from tests.e2e.rehearsal import INVENTORIES, Rehearsal  # noqa: E402
 
 REPEATS = 10
 FLOOR = """
@@ -61,7 +61,7 @@ def playbook(rehearsal: Rehearsal, path: Path) -> int:
     """Run a playbook; returns how many tasks it ran on the host."""
     environment = rehearsal.environment() | {"ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.json"}
     done = subprocess.run(
-        ["ansible-playbook", str(path), "-i", str(INVENTORY), "-e", f"eks_cluster_name={rehearsal.cluster}"],
+        ["ansible-playbook", str(path), "-i", str(INVENTORIES / "lab"), "-e", f"eks_cluster_name={rehearsal.cluster}"],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -15,7 +15,14 @@ OWNER_TAG = "gpuops.eks/owner"
 
 def end_state(rehearsal: Rehearsal) -> dict[str, t.Any]:
     """Everything of ours and of the cluster's, counted."""
-    return {**_network(rehearsal), **_compute(rehearsal), **_cluster(rehearsal), "roles": _roles(rehearsal), "objects": _objects(rehearsal)}
+    return {
+        **_network(rehearsal),
+        **_compute(rehearsal),
+        **_cluster(rehearsal),
+        "roles": _roles(rehearsal),
+        "keys": _keys(rehearsal),
+        "objects": _objects(rehearsal),
+    }
 
 
 def owned(rehearsal: Rehearsal) -> list[dict[str, t.Any]]:
@@ -36,6 +43,7 @@ def _network(rehearsal: Rehearsal) -> dict[str, t.Any]:
         "internet_gateways": len(ec2.describe_internet_gateways(Filters=mine)["InternetGateways"]),
         "nat_gateways": sorted(gateway["State"] for gateway in gateways),
         "addresses": len(ec2.describe_addresses(Filters=mine)["Addresses"]),
+        "endpoints": sorted((e["ServiceName"], e["State"]) for e in ec2.describe_vpc_endpoints(Filters=mine)["VpcEndpoints"]),
         "security_groups": sorted(g["GroupName"] for g in ec2.describe_security_groups(Filters=mine)["SecurityGroups"]),
     }
 
@@ -65,8 +73,13 @@ def _cluster(rehearsal: Rehearsal) -> dict[str, t.Any]:
         for group in eks.list_nodegroups(clusterName=name)["nodegroups"]
     ]
     kept = ("nodegroupName", "status", "capacityType", "scalingConfig", "instanceTypes", "amiType", "labels", "taints")
+    addons = [eks.describe_addon(clusterName=name, addonName=addon)["addon"] for addon in eks.list_addons(clusterName=name)["addons"]]
+    associations = eks.list_pod_identity_associations(clusterName=name)["associations"]
     return {
         "cluster": {key: cluster[key] for key in ("name", "status", "version", "accessConfig")},
+        "encrypted": bool(cluster.get("encryptionConfig")),
+        "addons": sorted((addon["addonName"], addon["addonVersion"], len(addon.get("podIdentityAssociations", ()))) for addon in addons),
+        "associations": sorted((each["namespace"], each["serviceAccount"]) for each in associations),
         "nodegroups": sorted(({key: group.get(key) for key in kept} for group in groups), key=lambda group: str(group["nodegroupName"])),
     }
 
@@ -83,6 +96,15 @@ def _roles(rehearsal: Rehearsal) -> list[tuple[str, list[str]]]:
         (role, sorted(policy["PolicyName"] for policy in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]))
         for role in roles
     )
+
+
+def _keys(rehearsal: Rehearsal) -> dict[str, list[str]]:
+    """States of all keys that were made, and the aliases that lead to ours."""
+    kms = rehearsal.client("kms")
+    aliases = [alias["AliasName"] for page in kms.get_paginator("list_aliases").paginate() for alias in page["Aliases"]]
+    keys = [key["KeyId"] for page in kms.get_paginator("list_keys").paginate() for key in page["Keys"]]
+    states = [kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] for key in keys]
+    return {"aliases": sorted(alias for alias in aliases if "gpuops-eks" in alias), "states": sorted(states)}
 
 
 def _objects(rehearsal: Rehearsal) -> dict[str, list[str]]:

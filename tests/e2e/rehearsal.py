@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import typing as t
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +26,10 @@ from lab.kubernetes.client import Access, Kube
 from lab.state import State
 
 ROOT = Path(__file__).parents[2]
-INVENTORY = ROOT / "inventories" / "lab"
-OURS = frozenset({"ec2", "eks", "autoscaling"})  # services that only our own modules change; amazon.aws changes iam
+INVENTORIES = ROOT / "inventories"
+INTERVALS = ("eks_network", "eks_cluster", "gpu_nodepools", "gpu_sharing", "gpu_workloads", "eks_teardown")
+OURS = frozenset({"ec2", "eks", "autoscaling", "kms"})  # services that only our own modules change; amazon.aws changes iam
+LEASE = "ssm"  # nothing else of ours writes parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +120,24 @@ class Rehearsal:
         pki = Path(found["directory"]) / "pki"
         return Kube(Access(found["endpoint"], pki / "ca.crt", pki / "loops.crt", pki / "loops.key"))
 
+    def control(self, lever: str, **request: t.Any) -> dict[str, t.Any]:
+        """Pull one of the lab's levers (lab/README.md) and return what it says."""
+        url = f"{self.about['endpoint']}/_lab/{lever}"
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(request).encode(), method="POST"), timeout=10) as reply:
+            found: dict[str, t.Any] = json.loads(reply.read())
+        return found
+
+    def set_consistency(self, seconds: float) -> None:
+        """For so many simulated seconds after a create, reads do not show what was made."""
+        self.control("consistency", seconds=seconds)
+
     # What the logs say
 
     def aws_writes(self) -> list[requestlog.Entry]:
+        """Mutating calls, without those of the lease, which are no change that a user asks for."""
+        return [entry for entry in self.all_writes() if entry.service != LEASE]
+
+    def all_writes(self) -> list[requestlog.Entry]:
         return requestlog.writes(requestlog.read(self.state.request_log))
 
     def audit_writes(self) -> list[audit.Event]:
@@ -130,16 +149,16 @@ class Rehearsal:
 
     # Playbooks
 
-    def play(self, playbook: str, *options: str, **variables: t.Any) -> Play:
-        """Run a playbook to its end."""
+    def play(self, playbook: str, *options: str, inventory: str = "lab", **variables: t.Any) -> Play:
+        """Run a playbook with one of the project's inventories to its end; one other than the lab's is pointed at the lab by variables."""
         self._runs += 1
         private = self.directory / f"run-{self._runs}"
         private.mkdir(parents=True)
         run = ansible_runner.run(
             private_data_dir=str(private),
             playbook=str(ROOT / playbook),
-            inventory=str(INVENTORY),
-            extravars={"eks_cluster_name": self.cluster, **variables},
+            inventory=str(INVENTORIES / inventory),
+            extravars={"eks_cluster_name": self.cluster, **(self.connection() if inventory != "lab" else {}), **variables},
             envvars=self.environment(),
             cmdline=" ".join(options) or None,
             quiet=True,
@@ -147,12 +166,25 @@ class Rehearsal:
         output = "\n".join(event.get("stdout", "") for event in run.events)
         return Play(code=run.rc, output=output, tasks=tuple(_tasks(run.events)))
 
+    def connection(self) -> dict[str, t.Any]:
+        """What points an inventory of another account at this lab, whose time runs fast."""
+        about = self.about
+        return {
+            "gpuops_refuse": "",
+            "gpuops_aws_endpoint_url": about["endpoint"],
+            "gpuops_aws_access_key": about["access_key_id"],
+            "gpuops_aws_secret_key": about["secret_access_key"],
+            "eks_cluster_account_id": about["account"],
+            "eks_cluster_region": about["region"],
+            **{f"{role}_wait_interval": 0.5 for role in INTERVALS},
+        }
+
     def interrupted_play(self, playbook: str, *, after_writes: int, seconds: float = 300, **variables: t.Any) -> bool:
         """Run a playbook and kill it, children and all, once it has made so many more mutating AWS calls; False when it ended before."""
         goal = len(self.aws_writes()) + after_writes
         extra = self.directory / "extra.yml"
         extra.write_text(yaml.safe_dump({"eks_cluster_name": self.cluster, **variables}))
-        command = ["ansible-playbook", str(ROOT / playbook), "-i", str(INVENTORY), "-e", f"@{extra}"]
+        command = ["ansible-playbook", str(ROOT / playbook), "-i", str(INVENTORIES / "lab"), "-e", f"@{extra}"]
         with (self.directory / "interrupted.log").open("ab") as log:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT

@@ -130,14 +130,15 @@ def test_sound_inventories_have_no_faults() -> None:
     assert faults(gpu_nodepools=[], gpu_workloads_state="absent") == []
 
 
-@pytest.mark.parametrize("name", ["lab", "time_slicing"])
+@pytest.mark.parametrize("name", ["lab", "time_slicing", "mps_private"])
 def test_inventories_of_the_collection_use_known_variables_only(name: str) -> None:
     values = yaml.safe_load((ROOT / "inventories" / name / "group_vars" / "eks_clusters.yml").read_text(encoding="utf-8"))
     assert {key for key in values if key.startswith(("eks", "gpu"))} <= set(known())
 
 
-def test_the_blueprint_is_refused_until_it_is_edited_and_is_sound_then() -> None:
-    values = yaml.safe_load((ROOT / "inventories" / "time_slicing" / "group_vars" / "eks_clusters.yml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["time_slicing", "mps_private"])
+def test_the_blueprint_is_refused_until_it_is_edited_and_is_sound_then(name: str) -> None:
+    values = yaml.safe_load((ROOT / "inventories" / name / "group_vars" / "eks_clusters.yml").read_text(encoding="utf-8"))
     assert values["gpuops_refuse"]
     assert paths(**values) == ["eks_cluster_account_id"]
     assert paths(**{**values, "eks_cluster_account_id": "123456789012"}) == []
@@ -163,6 +164,17 @@ def test_a_missing_variable_of_the_inventory_is_a_fault(missing: str) -> None:
             "eks_cluster_endpoint_private_access",
             "one of both",
         ),
+        ({"eks_cluster_service_ipv4_cidr": "8.8.8.0/24"}, "eks_cluster_service_ipv4_cidr", "192.168.0.0/16"),
+        ({"eks_cluster_scheduler_scoring": {"type": "Most"}}, "eks_cluster_scheduler_scoring.type", "MostAllocated"),
+        ({"eks_cluster_addons": [{"name": "vpc-cni", "version": "newest!"}]}, "eks_cluster_addons[0].version", "latest"),
+        ({"eks_cluster_addons": [{"name": "vpc-cni"}, {"name": "vpc-cni"}]}, "eks_cluster_addons[1].name", "each once"),
+        ({"eks_cluster_addons": [], "eks_cluster_storage": ["ebs"]}, "eks_cluster_addons", "eks-pod-identity-agent"),
+        ({"eks_cluster_storage": ["s3"]}, "eks_cluster_storage_s3_buckets", "at least one bucket"),
+        ({"eks_cluster_access_entries": [{"principal_arn": "anna"}]}, "eks_cluster_access_entries[0].principal_arn", "ARN"),
+        ({"eks_cluster_iam_path": "platform"}, "eks_cluster_iam_path", "begins and ends"),
+        ({"eks_cluster_permissions_boundary": "boundary"}, "eks_cluster_permissions_boundary", "policy"),
+        ({"eks_network_private_subnet_ids": ["subnet-0a1b2c3d"]}, "eks_network_private_subnet_ids", "eks_network_vpc_id"),
+        ({"eks_network_vpc_id": "vpc-0a1b2c3d"}, "eks_network_private_subnet_ids", "private subnets"),
         ({"eks_network_cidr": "10.0.0.0/8"}, "eks_network_cidr", "/16"),
         ({"eks_network_nat": "two"}, "eks_network_nat", "single"),
         ({"eks_network_public_subnets": False}, "eks_network_nat", "none"),

@@ -13,9 +13,12 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model.access_entry import entry_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.addon import addon_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import cluster_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import device_plugin_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import form_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.iam import POD_IDENTITY_AGENT
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import network_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import pools_faults
@@ -27,6 +30,8 @@ Variables = t.Mapping[str, t.Any]
 SOURCE = "the collection's variables, docs/variables.md"
 _SIMILAR = 0.85
 _ACCOUNT = re.compile(r"\d{12}")
+_PATH = re.compile(r"/([\x21-\x7e]{0,509}/)?")
+_POLICY = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/.+")
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+){1,2}-\d")
 
 
@@ -92,6 +97,50 @@ def _cluster_faults(variables: Variables) -> list[Fault]:
     return [replace(fault, path=f"eks_cluster_{fault.path}") for fault in cluster_faults(_options(variables, "eks_cluster"))]
 
 
+def _parts_faults(variables: Variables) -> list[Fault]:
+    """What eks_addon and eks_access_entry would say of their lists, under the names of the variables."""
+    name = variables.get("eks_cluster_name")
+    faults = []
+    if isinstance(variables.get("eks_cluster_addons"), list):
+        faults += addon_faults({"cluster_name": name, "addons": variables["eks_cluster_addons"]})
+    if isinstance(variables.get("eks_cluster_access_entries"), list):
+        faults += entry_faults({"cluster_name": name, "entries": variables["eks_cluster_access_entries"]})
+    renamed = {"addons": "eks_cluster_addons", "entries": "eks_cluster_access_entries"}
+    found = []
+    for fault in faults:
+        option, bracket, rest = fault.path.partition("[")
+        if option in renamed:
+            found.append(replace(fault, path=f"{renamed[option]}{bracket}{rest}"))
+    return found
+
+
+def _storage_faults(variables: Variables) -> list[Fault]:
+    """Mountpoint for S3 without a bucket, and drivers that have no way to AWS."""
+    storage, addons = variables.get("eks_cluster_storage"), variables.get("eks_cluster_addons")
+    faults = []
+    if isinstance(storage, list) and "s3" in storage and not variables.get("eks_cluster_storage_s3_buckets"):
+        allowed = "at least one bucket where eks_cluster_storage has s3"
+        faults.append(Fault(path="eks_cluster_storage_s3_buckets", value=[], allowed=allowed, source=SOURCE))
+    agent = (
+        any(isinstance(one, t.Mapping) and one.get("name") == POD_IDENTITY_AGENT for one in addons) if isinstance(addons, list) else True
+    )
+    if isinstance(storage, list) and storage and not agent:
+        allowed = f"with {POD_IDENTITY_AGENT}, by which the drivers of eks_cluster_storage get their credentials"
+        faults.append(Fault(path="eks_cluster_addons", value=addons, allowed=allowed, source="Amazon EKS user guide, EKS Pod Identity"))
+    return faults
+
+
+def _existing_network_faults(variables: Variables) -> list[Fault]:
+    """An existing VPC is used as it is: what would make something there, and what is missing of it."""
+    if not variables.get("eks_network_vpc_id"):
+        named = [name for name in _EXISTING if variables.get(name)]
+        return [Fault(path=name, value=variables[name], allowed="with eks_network_vpc_id", source=SOURCE) for name in named]
+    if variables.get("eks_network_private_subnet_ids"):
+        return []
+    allowed = "the private subnets of eks_network_vpc_id, in at least two zones"
+    return [Fault(path="eks_network_private_subnet_ids", value=[], allowed=allowed, source=SOURCE)]
+
+
 def _device_plugin_faults(variables: Variables) -> list[Fault]:
     options = _options(variables, "gpu_sharing")
     if not options:
@@ -105,6 +154,8 @@ def _network_faults(variables: Variables) -> list[Fault]:
     options = _options(variables, "eks_network")
     if options.get("zones"):
         options.pop("zone_count", None)
+    if options.get("vpc_id"):  # then nothing of the rest is used
+        options = {name: value for name, value in options.items() if f"eks_network_{name}" in ("eks_network_vpc_id", *_EXISTING)}
     return [replace(fault, path=f"eks_network_{fault.path}") for fault in network_faults(options)] if options else []
 
 
@@ -167,12 +218,18 @@ def _least_faults(name: str, least: int) -> t.Callable[[Variables], list[Fault]]
     return rule
 
 
+_EXISTING = tuple(f"eks_network_{kind}_ids" for kind in ("private_subnet", "public_subnet", "intra_subnet", "security_group"))
 _RULES: tuple[t.Callable[[Variables], list[Fault]], ...] = (
     _identity_faults,
     _match("eks_cluster_region", _REGION, "the name of a region such as us-west-2", "AWS Regions and Availability Zones"),
     _match("eks_cluster_account_id", _ACCOUNT, "12 digits, in quotes", "AWS Account Management Reference: account ids"),
     _version_faults,
     _cluster_faults,
+    _parts_faults,
+    _storage_faults,
+    _existing_network_faults,
+    _match("eks_cluster_iam_path", _PATH, "a path that begins and ends with /, such as /platform/", "IAM API, CreateRole"),
+    _match("eks_cluster_permissions_boundary", _POLICY, "the ARN of an IAM policy", "IAM API, CreateRole"),
     _device_plugin_faults,
     _network_faults,
     _zone_faults,

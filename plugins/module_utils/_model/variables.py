@@ -12,12 +12,77 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.gpuops.eks.plugins.module_utils._model.access_entry import ENTRY_OPTIONS
+from ansible_collections.gpuops.eks.plugins.module_utils._model.addon import addon_options
+from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import SCORING_OPTIONS
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import DEFAULT_NAMESPACE, DEFAULT_TAG
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_RESOURCE
 from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import DEFAULT_CIDR, DEFAULT_PREFIXES, DEFAULT_ZONE_COUNT
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import POOL_OPTIONS
 
 Options = dict[str, dict[str, t.Any]]
+
+CORE_ADDONS = ("vpc-cni", "kube-proxy", "eks-pod-identity-agent", "coredns")
+Text = str | tuple[str, dict[str, t.Any]]  # a description, with those of suboptions
+
+
+def _described(options: t.Mapping[str, t.Any], texts: t.Mapping[str, Text]) -> Options:
+    """A module's options as those of a variable: with a description each, and no defaults."""
+    found: Options = {}
+    for name, option in options.items():
+        text = texts[name]
+        own, below = text if isinstance(text, tuple) else (text, {})
+        nested = {"options": _described(option["options"], below)} if "options" in option else {}
+        found[name] = {key: value for key, value in option.items() if key not in ("options", "default")} | {"description": [own]} | nested
+    return found
+
+
+ADDON_OPTIONS = _described(
+    addon_options(),
+    {
+        "name": "Name of the add-on, such as C(vpc-cni).",
+        "version": "V(default), V(latest), or one version. Unset: the default one at creation, kept afterwards.",
+        "configuration_values": "Settings of the add-on by its own schema.",
+        "resolve_conflicts": "What happens to fields that somebody else has changed in the cluster.",
+        "service_account_role_arn": "IAM role by the cluster's OIDC provider (IRSA).",
+        "pod_identity_associations": (
+            "IAM roles of the add-on by Pod Identity. Unset: the role's own choice; an empty list: none.",
+            {"service_account": "Kubernetes service account of the add-on.", "role_arn": "IAM role that it takes by Pod Identity."},
+        ),
+        "namespace": "Namespace of the add-on; only at creation.",
+        "preserve": "Whether its objects stay in the cluster when the add-on is removed.",
+        "tags": "Tags of the add-on, besides the owner tags.",
+        "wait": "Whether to wait until the add-on is active. Unset: where it needs no nodes for that.",
+    },
+)
+ACCESS_OPTIONS = _described(
+    ENTRY_OPTIONS,
+    {
+        "principal_arn": "ARN of the IAM user or role.",
+        "type": "V(STANDARD), or a type of nodes such as V(EC2_LINUX). Unset: V(STANDARD).",
+        "username": "Name of the user in Kubernetes. Unset: the service's choice.",
+        "kubernetes_groups": "Groups of the user in Kubernetes.",
+        "policies": (
+            "Access policies. Unset: not managed; otherwise exactly these.",
+            {
+                "policy": "Access policy by name, such as C(AmazonEKSViewPolicy), or by ARN.",
+                "namespaces": "Namespaces that it is for. Unset: the whole cluster.",
+            },
+        ),
+        "tags": "Tags of the entry, besides the owner tags.",
+        "adopt": "Whether an entry made by somebody else is changed.",
+    },
+)
+SCORING = _described(
+    SCORING_OPTIONS,
+    {
+        "type": "V(MostAllocated) packs pods onto as few nodes as they fit on, so that a GPU node fills before another is used.",
+        "resources": (
+            "The resources that count, with their weights.",
+            {"name": "Resource, such as C(nvidia.com/gpu).", "weight": "Its weight, 1 to 100."},
+        ),
+    },
+)
 
 IDENTITY: Options = {
     "eks_cluster_name": {
@@ -97,6 +162,82 @@ NETWORK: Options = {
         "default": None,
         "description": ["Address ranges that may reach the private endpoint of the API server. Null: not managed; an empty list: none."],
     },
+    "eks_network_vpc_id": {
+        "type": "str",
+        "default": None,
+        "description": [
+            "An existing VPC to use as it is, with O(eks_network_private_subnet_ids). Nothing in it is made, changed or tagged. "
+            "Null: the role makes a VPC."
+        ],
+    },
+    "eks_network_private_subnet_ids": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": ["Private subnets of the existing VPC, in at least two zones."],
+    },
+    "eks_network_public_subnet_ids": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": ["Public subnets of the existing VPC."],
+    },
+    "eks_network_intra_subnet_ids": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": ["Subnets of the existing VPC for the interfaces of the control plane. Empty: the private subnets."],
+    },
+    "eks_network_security_group_ids": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": ["Security groups of the existing VPC for the interfaces of the control plane."],
+    },
+    "eks_network_intra_subnets": {
+        "type": "bool",
+        "default": False,
+        "description": ["Whether the control plane's interfaces get subnets of their own, without a route out of the VPC."],
+    },
+    "eks_network_intra_subnet_prefix": {
+        "type": "int",
+        "default": 28,
+        "description": ["Prefix length of each of those subnets."],
+    },
+    "eks_network_secondary_cidrs": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": ["Further address ranges of the VPC, such as V(100.64.0.0/16), for subnets that the first has no room for."],
+    },
+    "eks_network_subnet_tags": {
+        "type": "dict",
+        "default": {},
+        "options": {
+            tier: {"type": "dict", "description": [f"Tags of the {tier} subnets, such as C(karpenter.sh/discovery)."]}
+            for tier in ("private", "public", "intra")
+        },
+        "description": ["Further tags of the subnets by tier, besides those by which load balancers find them."],
+    },
+    "eks_network_gateway_endpoints": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["s3", "dynamodb"],
+        "default": None,
+        "description": [
+            "Services that the private subnets reach by a gateway endpoint, which costs nothing. Null: V(s3), because layers of images come from "
+            "there; an empty list: none."
+        ],
+    },
+    "eks_network_interface_endpoints": {
+        "type": "list",
+        "elements": "str",
+        "default": None,
+        "description": [
+            "Services that the private subnets reach by an interface endpoint, by their short names such as C(ecr.api). Null: with "
+            "O(eks_network_nat=none) all that a cluster without a way out needs, otherwise not managed."
+        ],
+    },
     "eks_network_tags": {
         "type": "dict",
         "default": None,
@@ -120,6 +261,154 @@ CLUSTER: Options = {
         "default": None,
         "description": ["Kubernetes minor version, in quotes. Null: the service's default at creation, kept afterwards."],
     },
+    "eks_cluster_authentication_mode": {
+        "type": "str",
+        "choices": ["CONFIG_MAP", "API_AND_CONFIG_MAP", "API"],
+        "default": None,
+        "description": [
+            "Where EKS looks up who may do what. Null: V(API) at creation, not managed afterwards. It only goes towards V(API)."
+        ],
+    },
+    "eks_cluster_service_ipv4_cidr": {
+        "type": "str",
+        "default": None,
+        "description": ["Address range of Kubernetes services. Null: the service's choice. Only at creation."],
+    },
+    "eks_cluster_scheduler_scoring": {
+        "type": "dict",
+        "default": None,
+        "options": SCORING,
+        "description": ["How the control plane's scheduler ranks nodes. Null: not managed."],
+    },
+    "eks_cluster_adopt": {
+        "type": "bool",
+        "default": False,
+        "description": [
+            "Whether a cluster that was made by somebody else is changed where the inventory says otherwise. It is never tagged as ours and never "
+            "deleted."
+        ],
+    },
+    "eks_cluster_recreate_failed": {
+        "type": "bool",
+        "default": False,
+        "description": ["Whether a cluster of ours whose creation failed is deleted and made again."],
+    },
+    "eks_cluster_secrets_encryption": {
+        "type": "bool",
+        "default": True,
+        "description": [
+            "Whether the cluster's secrets are encrypted with a KMS key of the account's own. EKS does not take a key away again: false only "
+            "means that none is added."
+        ],
+    },
+    "eks_cluster_secrets_key_arn": {
+        "type": "str",
+        "default": None,
+        "description": ["That key. Null: the role makes one."],
+    },
+    "eks_cluster_volumes_encryption": {
+        "type": "bool",
+        "default": True,
+        "description": [
+            "Whether the role makes a KMS key for the volumes of nodes and pods, with the grants that Auto Scaling groups and Karpenter need. "
+            "False: the account's key for EBS. Pools take it when they are made."
+        ],
+    },
+    "eks_cluster_volumes_key_arn": {
+        "type": "str",
+        "default": None,
+        "description": ["A key of yours for volumes. Null: the role makes one."],
+    },
+    "eks_cluster_iam_path": {
+        "type": "str",
+        "default": "/",
+        "description": ["Path of the IAM roles that the role makes. Only at creation."],
+    },
+    "eks_cluster_permissions_boundary": {
+        "type": "str",
+        "default": None,
+        "description": ["ARN of the policy that bounds the permissions of every IAM role that the role makes."],
+    },
+    "eks_cluster_access_entries": {
+        "type": "list",
+        "elements": "dict",
+        "options": ACCESS_OPTIONS,
+        "default": [],
+        "description": ["Who may do what in the cluster: access entries with their policies. Entries of others stay as they are."],
+    },
+    "eks_cluster_purge_access_entries": {
+        "type": "bool",
+        "default": False,
+        "description": ["Whether access entries that the role made and the inventory no longer names are removed."],
+    },
+    "eks_cluster_addons": {
+        "type": "list",
+        "elements": "dict",
+        "options": ADDON_OPTIONS,
+        "default": [{"name": name} for name in CORE_ADDONS],
+        "description": [
+            "EKS add-ons. Add-ons that need AWS permissions get an IAM role by Pod Identity, unless they name one. Without a version: the default one "
+            "of the cluster's version when it is installed, kept afterwards; the playbook C(upgrade) moves it."
+        ],
+    },
+    "eks_cluster_storage": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["ebs", "efs", "fsx", "s3"],
+        "default": [],
+        "description": [
+            "Storage for pods: V(ebs) installs the EBS CSI driver and makes an encrypted gp3 StorageClass the default, V(efs) and V(fsx) install the "
+            "drivers of EFS and FSx for Lustre, V(s3) that of Mountpoint for Amazon S3."
+        ],
+    },
+    "eks_cluster_storage_s3_buckets": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": ["Buckets that pods may mount with O(eks_cluster_storage) V(s3)."],
+    },
+    "eks_cluster_oidc_provider": {
+        "type": "bool",
+        "default": False,
+        "description": ["Whether IAM gets an OIDC provider of the cluster, for charts that only know IAM roles for service accounts."],
+    },
+    "eks_cluster_load_balancer_controller": {
+        "type": "bool",
+        "default": False,
+        "description": [
+            "Whether the AWS Load Balancer Controller gets its IAM role by Pod Identity, and is installed where a chart is named."
+        ],
+    },
+    "eks_cluster_load_balancer_controller_chart": {
+        "type": "str",
+        "default": None,
+        "description": [
+            "Helm chart of the AWS Load Balancer Controller: a path, an archive, or a reference such as C(oci://REGISTRY/aws-load-balancer-controller). "
+            "It needs C(helm) on the machine that runs the playbook. Null: it is installed by other means."
+        ],
+    },
+    "eks_cluster_load_balancer_controller_chart_version": {
+        "type": "str",
+        "default": None,
+        "description": ["Version of the chart; needed for a reference."],
+    },
+    "eks_cluster_load_balancer_controller_values": {
+        "type": "dict",
+        "default": {},
+        "description": ["Values of the chart besides those that the role sets (cluster, region, VPC, service account, default tags)."],
+    },
+    "eks_cluster_log_retention_days": {
+        "type": "int",
+        "default": 90,
+        "description": ["Days for which CloudWatch keeps the control plane's logs, where O(eks_cluster_logging_types) names some."],
+    },
+    "eks_cluster_kubeconfig": {
+        "type": "path",
+        "default": None,
+        "description": [
+            "File to write a kubeconfig to, whose exec plugin asks the AWS CLI for tokens. For people; the collection itself needs none. Null: none."
+        ],
+    },
     "eks_cluster_role_arn": {
         "type": "str",
         "default": None,
@@ -129,8 +418,9 @@ CLUSTER: Options = {
         "type": "str",
         "default": None,
         "description": [
-            "IAM role of the nodes. Null: the role makes one with the managed policies AmazonEKSWorkerNodePolicy, AmazonEKS_CNI_Policy and "
-            "AmazonEC2ContainerRegistryPullOnly."
+            "IAM role of the nodes. Null: the role makes one with the managed policies AmazonEKSWorkerNodePolicy, "
+            "AmazonEC2ContainerRegistryPullOnly and AmazonSSMManagedInstanceCore, and AmazonEKS_CNI_Policy where the add-on vpc-cni has no role of "
+            "its own."
         ],
     },
     "eks_cluster_subnet_ids": {
@@ -342,6 +632,18 @@ VERIFY: Options = {
 }
 
 TEARDOWN: Options = {
+    "eks_teardown_keep_logs": {
+        "type": "bool",
+        "default": False,
+        "description": ["Whether the control plane's log group stays."],
+    },
+    "eks_teardown_key_pending_window_days": {
+        "type": "int",
+        "default": 30,
+        "description": [
+            "Days, 7 to 30, after which the KMS keys are gone for good; until then they can be brought back, and volumes and snapshots with them."
+        ],
+    },
     "eks_teardown_wait_timeout": {
         "type": "int",
         "default": 2400,
@@ -376,6 +678,22 @@ PLAYBOOK: Options = {
         "type": "bool",
         "default": False,
         "description": ["Whether the playbook C(plan) fails, and so ends with 2, where the cluster is not what the inventory says."],
+    },
+    "gpuops_plan_hash": {
+        "type": "raw",
+        "default": None,
+        "description": [
+            "The C(plan.hash) of a plan that was looked at, or several of several clusters, in a list or in one string with commas or spaces. The playbook "
+            "C(site) plans again and stops where a cluster's hash is not among them, because the inventory or the account has changed since."
+        ],
+    },
+    "gpuops_break_lease": {
+        "type": "bool",
+        "default": False,
+        "description": [
+            "Whether to take the cluster's lease although another run holds it. Only where that run is certainly dead: two runs at once destroy each "
+            "other's work."
+        ],
     },
     "gpuops_destroy_confirm": {
         "type": "raw",
@@ -414,9 +732,32 @@ PLAYBOOK: Options = {
     },
 }
 
+PREFLIGHT: Options = {
+    "eks_preflight_cost_limit_per_month": {
+        "type": "float",
+        "default": None,
+        "description": ["USD a month at the pools' smallest size above which a run stops before its first write. Null: no limit."],
+    },
+    "eks_preflight_controller_cidrs": {
+        "type": "list",
+        "elements": "str",
+        "default": [],
+        "description": [
+            "Addresses from which the playbooks reach the public endpoint; a run stops where O(eks_cluster_public_access_cidrs) would lock them out."
+        ],
+    },
+    "eks_preflight_account_facts": {
+        "type": "bool",
+        "default": True,
+        "description": [
+            "Whether quotas, offerings, prices and service-linked roles are looked at before the first write, in playbooks that make something."
+        ],
+    },
+}
+
 _EVERY_POOL = {**IDENTITY, **NODEPOOLS}
 ROLES: dict[str, Options] = {
-    "eks_preflight": _EVERY_POOL,
+    "eks_preflight": {**_EVERY_POOL, **PREFLIGHT},
     "eks_network": {**IDENTITY, **NETWORK},
     "eks_cluster": {**IDENTITY, **CLUSTER},
     "gpu_nodepools": {**_EVERY_POOL, **POOLS_ROLE},
@@ -430,7 +771,7 @@ ROLES: dict[str, Options] = {
 SUMMARIES: dict[str, str] = {
     "eks_preflight": "Checks the whole inventory, the credentials, the account and the region before anything is changed",
     "eks_network": "Makes the cluster's VPC with subnets, gateways, routes and security groups",
-    "eks_cluster": "Makes the IAM roles and the EKS cluster",
+    "eks_cluster": "Makes the EKS cluster with its keys, IAM roles, access entries and add-ons",
     "gpu_nodepools": "Makes the cluster's node pools",
     "gpu_sharing": "Runs the NVIDIA device plugin, so that nodes advertise GPUs, shared as their pool says",
     "gpu_workloads": "Runs a TensorFlow Deployment of which every pod takes a GPU or a share of one",
@@ -442,14 +783,23 @@ SUMMARIES: dict[str, str] = {
 # What roles set for later roles and for the end of a playbook. Not for inventories.
 FACTS = frozenset(
     {
+        "eks_cluster_addons_result",
+        "eks_cluster_diff",
         "eks_cluster_node_role",
         "eks_cluster_plan",
         "eks_cluster_result",
         "eks_cluster_role",
+        "eks_cluster_secrets_key",
+        "eks_cluster_secrets_key_result",
+        "eks_cluster_volumes_key",
+        "eks_cluster_volumes_key_result",
         "eks_network_result",
         "eks_preflight_check_mode",
+        "eks_preflight_lease",
+        "eks_preflight_lease_due",
         "eks_preflight_owner",
         "eks_preflight_partition",
+        "eks_preflight_result",
         "eks_teardown_left",
         "eks_teardown_plan",
         "gpu_capacity_report_result",
