@@ -74,6 +74,11 @@ class Wire:
         monkeypatch.setattr(boto3.session.Session, "client", client)
         monkeypatch.setattr(botocore.loaders, "create_loader", lambda search_path_string=None: LOADER)
 
+    @property
+    def made(self) -> list[str]:
+        """The calls that were made, in order."""
+        return list(self._made)
+
     def expect(self, action: str, request: dict[str, t.Any] | None = None, reply: dict[str, t.Any] | None = None) -> Wire:
         self._script.append(Expected(action, request or {}, reply or {}))
         return self
