@@ -1,4 +1,4 @@
-"""``python -m lab``: up, down, status, env, logs, clock, fault, reset, build."""
+"""``python -m lab``: up, down, status, env, logs, clock, fault, consistency, quotas, reset, build."""
 
 from __future__ import annotations
 
@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     fault_parser = add("fault", fault, "inject a fault: JSON as lab/README.md describes it; --clear removes all")
     fault_parser.add_argument("fault", nargs="?", metavar="JSON")
     fault_parser.add_argument("--clear", action="store_true")
+    stale_parser = add("consistency", consistency, "show or set how long what was just made is not seen everywhere")
+    stale_parser.add_argument("seconds", nargs="?", type=float, help="simulated seconds; 0 turns it off")
+    stale_parser.add_argument("--kinds", metavar="KIND,KIND", help="only these, such as vpc,iam_role")
+    stale_parser.add_argument("--references", action="store_true", help="calls that use what was just made fail too")
+    quotas_parser = add("quotas", quotas, 'show or set applied quotas: JSON, such as {"L-DB2E81BA": 0}')
+    quotas_parser.add_argument("quotas", nargs="?", metavar="JSON")
     add("reset", reset, "empty the simulated account, its clusters included")
     add("build", build, "build or find the lab's programs")
     return parser
@@ -340,11 +346,29 @@ def fault(state: State, options: argparse.Namespace) -> None:
     if options.clear:
         print(json.dumps(_control(state, "DELETE", "faults")))
         return
+    print(json.dumps(_control(state, "POST", "fault", _parsed(options.fault))))
+
+
+def _parsed(text: str) -> Json:
     try:
-        body = json.loads(options.fault)
+        return t.cast(Json, json.loads(text))
     except ValueError as error:
-        raise CommandFailed(f"the fault is not JSON: {error}") from error
-    print(json.dumps(_control(state, "POST", "fault", body)))
+        raise CommandFailed(f"that is not JSON: {error}") from error
+
+
+def consistency(state: State, options: argparse.Namespace) -> None:
+    """Show the setting, or change it."""
+    if options.seconds is None:
+        print(json.dumps(_control(state, "GET", "consistency")))
+        return
+    kinds = {"kinds": options.kinds.split(",")} if options.kinds else {}
+    print(json.dumps(_control(state, "POST", "consistency", {"seconds": options.seconds, "references": options.references, **kinds})))
+
+
+def quotas(state: State, options: argparse.Namespace) -> None:
+    """Show the applied quotas, or set some."""
+    how: tuple[str, Json | None] = ("POST", _parsed(options.quotas)) if options.quotas else ("GET", None)
+    print(json.dumps(_control(state, how[0], "quotas", how[1])))
 
 
 def reset(state: State, _options: argparse.Namespace) -> None:

@@ -88,7 +88,7 @@ class AwsServer:
 
     def start(self, port: int = 0) -> str:
         """Listen on 127.0.0.1 and return the endpoint; raises OSError when the port is taken."""
-        moto_fixes.install(self.clock, self.faults, self.quotas)
+        moto_fixes.install(moto_fixes.Surroundings(self.clock, self.faults, self.quotas, self._eks.environment.state))
         self._empty_account()
         # Requests are in our own log.
         logging.getLogger("werkzeug").setLevel(logging.WARNING)

@@ -55,6 +55,10 @@ def no_capacity_message(instance_type: str, zone: str) -> str:
     )
 
 
+def no_addresses_message(subnet_id: str) -> str:
+    return f"There are not enough free addresses in subnet '{subnet_id}' to satisfy the requested number of instances."
+
+
 @wraps(FakeAutoScalingGroup, "replace_autoscaling_group_instances")
 def launch_instances(original: Wrapper, group: FakeAutoScalingGroup, count_needed: int, propagated_tags: dict[str, str]) -> None:
     """Launch one after the other, balanced over zones; the first that no place can take is recorded as a failed activity and ends it."""
@@ -125,6 +129,8 @@ def _refusal(group: FakeAutoScalingGroup, place: _Place, instance_type: str, lif
         return not_offered_message(instance_type, place.zone)
     if surroundings().faults.lacks_capacity(instance_type, place.zone, lifecycle or "on-demand"):
         return no_capacity_message(instance_type, place.zone)
+    if group.ec2_backend.get_subnet(place.subnet_id).available_ip_address_count < 1:
+        return no_addresses_message(place.subnet_id)
     beyond = surroundings().quotas.refusal(group.ec2_backend, instance_type, lifecycle)
     return beyond.message if beyond else None
 

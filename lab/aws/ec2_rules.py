@@ -1,45 +1,21 @@
 """What EC2 and Auto Scaling refuse and moto does not: above all, deleting what others still depend on.
 
-Each rule looks at moto's state before the call reaches moto, and raises AwsError. Sources: the error codes of the operations in
-https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, and the operations' own pages.
+Sources: the error codes of the operations in https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, the operations'
+own pages, and for address ranges the Amazon VPC User Guide, "IPv4 CIDR block association restrictions".
 """
 
 from __future__ import annotations
 
+import ipaddress
 import typing as t
 
-from moto.autoscaling.models import autoscaling_backends
-from moto.ec2.models import ec2_backends
-
-from lab.aws.autoscaling import no_capacity_message, not_offered_message, offered
+from lab.aws.autoscaling import no_addresses_message, no_capacity_message, not_offered_message, offered
 from lab.aws.calls import Call
 from lab.aws.errors import AwsError
 from lab.aws.moto_fixes import settle_nat_gateways, surroundings
+from lab.aws.rules import rule, settles
 
-Rule = t.Callable[[t.Any, dict[str, str], Call], None]
-_RULES: dict[tuple[str, str], Rule] = {}
-
-
-def rule(service: str, operation: str) -> t.Callable[[Rule], Rule]:
-    """Register the function as the rule of an operation."""
-
-    def register(function: Rule) -> Rule:
-        _RULES[(service, operation)] = function
-        return function
-
-    return register
-
-
-def check(call: Call) -> None:
-    """Raises AwsError when AWS would refuse ``call`` and moto would not. The caller keeps moto to itself."""
-    found = _RULES.get((call.service, call.operation))
-    if found is None or call.dry_run:
-        return
-    backends = ec2_backends if call.service == "ec2" else autoscaling_backends
-    backend = backends[call.account][call.region]
-    if call.service == "ec2":
-        settle_nat_gateways(backend)
-    found(backend, t.cast(dict[str, str], call.params), call)
+settles(settle_nat_gateways)
 
 
 def _dependency(message: str) -> AwsError:
@@ -47,7 +23,7 @@ def _dependency(message: str) -> AwsError:
 
 
 @rule("ec2", "DeleteVpc")
-def delete_vpc(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def delete_vpc(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     vpc_id = params.get("VpcId", "")
     groups = [group for group in backend.groups.get(vpc_id, {}).values() if group.name != "default"]
     gateways = [gateway for gateway in backend.internet_gateways.values() if gateway.vpc and gateway.vpc.id == vpc_id]
@@ -58,14 +34,14 @@ def delete_vpc(backend: t.Any, params: dict[str, str], call: Call) -> None:
 
 
 @rule("ec2", "DeleteSubnet")
-def delete_subnet(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def delete_subnet(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     subnet_id = params.get("SubnetId", "")
     if any(interface.subnet_id == subnet_id for interface in backend.enis.values()):
         raise _dependency(f"The subnet '{subnet_id}' has dependencies and cannot be deleted.")
 
 
 @rule("ec2", "DeleteSecurityGroup")
-def delete_security_group(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def delete_security_group(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     group_id = params.get("GroupId", "")
     group = backend.get_security_group_from_id(group_id)
     if group is None:
@@ -84,7 +60,7 @@ def _refers(group: t.Any, group_id: str) -> bool:
 
 
 @rule("ec2", "DetachInternetGateway")
-def detach_internet_gateway(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def detach_internet_gateway(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     vpc_id = params.get("VpcId", "")
     if any(interface.public_ip for interface in backend.enis.values() if interface.vpc_id == vpc_id):
         message = (
@@ -94,22 +70,23 @@ def detach_internet_gateway(backend: t.Any, params: dict[str, str], call: Call) 
 
 
 @rule("ec2", "ReleaseAddress")
-def release_address(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def release_address(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     for address in backend.addresses:
         if address.allocation_id == params.get("AllocationId") and address.association_id:
             raise AwsError("InvalidIPAddress.InUse", f"Address {address.public_ip} is in use.")
 
 
 @rule("ec2", "AssociateAddress")
-def associate_address(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def associate_address(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     _check_address_free(backend, params.get("AllocationId", ""), params.get("AllowReassociation", "true"))
 
 
 @rule("ec2", "CreateNatGateway")
-def create_nat_gateway(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def create_nat_gateway(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     if params.get("ConnectivityType", "public") == "public" and not params.get("AllocationId"):
         raise AwsError("MissingParameter", "The request must contain the parameter AllocationId")
     _check_address_free(backend, params.get("AllocationId", ""), "false")
+    check_free_addresses(backend, [params.get("SubnetId", "")])
 
 
 def _check_address_free(backend: t.Any, allocation_id: str, reassociate: str) -> None:
@@ -118,15 +95,28 @@ def _check_address_free(backend: t.Any, allocation_id: str, reassociate: str) ->
             raise AwsError("Resource.AlreadyAssociated", f"resource {allocation_id} is already associated with {address.association_id}")
 
 
+def check_free_addresses(backend: t.Any, subnet_ids: t.Iterable[str], count: int = 1) -> None:
+    """Raises AwsError unless each subnet that is there has so many addresses left."""
+    for subnet_id in subnet_ids:
+        known = any(subnet_id in subnets for subnets in backend.subnets.values())
+        if known and backend.get_subnet(subnet_id).available_ip_address_count < count:
+            raise AwsError("InsufficientFreeAddressesInSubnet", no_addresses_message(subnet_id))
+
+
+@rule("ec2", "CreateNetworkInterface")
+def create_network_interface(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
+    check_free_addresses(backend, [params.get("SubnetId", "")])
+
+
 @rule("ec2", "DeleteNetworkInterface")
-def delete_network_interface(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def delete_network_interface(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     interface = backend.enis.get(params.get("NetworkInterfaceId", ""))
     if interface is not None and interface.status == "in-use" and not call.internal:
         raise AwsError("InvalidParameterValue", f"Network interface '{interface.id}' is currently in use.")
 
 
 @rule("ec2", "RunInstances")
-def run_instances(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def run_instances(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     """Quotas where the request itself names the type, offerings and capacity where it names the place too."""
     instance_type = params.get("InstanceType")
     market = params.get("InstanceMarketOptions.MarketType", "on-demand")
@@ -138,6 +128,7 @@ def run_instances(backend: t.Any, params: dict[str, str], call: Call) -> None:
         zone = backend.get_subnet(subnet_id).availability_zone
     if not instance_type or not zone or not backend.describe_instance_types(None, {"instance-type": [instance_type]}):
         return
+    check_free_addresses(backend, [subnet_id] if subnet_id else [], int(params.get("MinCount", 1)))
     if not offered(call.region, zone, instance_type):
         raise AwsError("Unsupported", not_offered_message(instance_type, zone))
     if surroundings().faults.lacks_capacity(instance_type, zone, market):
@@ -145,7 +136,7 @@ def run_instances(backend: t.Any, params: dict[str, str], call: Call) -> None:
 
 
 @rule("autoscaling", "SetDesiredCapacity")
-def set_desired_capacity(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def set_desired_capacity(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     group = backend.autoscaling_groups.get(params.get("AutoScalingGroupName"))
     if group is None:
         raise AwsError(
@@ -161,15 +152,70 @@ def set_desired_capacity(backend: t.Any, params: dict[str, str], call: Call) -> 
 
 
 @rule("autoscaling", "CreateAutoScalingGroup")
-def create_auto_scaling_group(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def create_auto_scaling_group(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     name = params.get("AutoScalingGroupName")
     if name in backend.autoscaling_groups:
         raise AwsError("AlreadyExists", f"AutoScalingGroup by this name already exists - A group with the name {name} already exists")
 
 
 @rule("autoscaling", "DeleteAutoScalingGroup")
-def delete_auto_scaling_group(backend: t.Any, params: dict[str, str], call: Call) -> None:
+def delete_auto_scaling_group(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     group = backend.autoscaling_groups.get(params.get("AutoScalingGroupName"))
     if group is not None and group.instance_states and params.get("ForceDelete", "false").lower() != "true":
         message = "You cannot delete an AutoScalingGroup while there are instances or pending Spot instance request(s) still in the group."
         raise AwsError("ResourceInUse", message)
+
+
+# Primary range of a VPC → ranges that cannot be associated with it.
+_RESTRICTED = {
+    "10.0.0.0/8": ("172.16.0.0/12", "192.168.0.0/16", "198.19.0.0/16"),
+    "172.16.0.0/12": ("10.0.0.0/8", "192.168.0.0/16", "172.31.0.0/16", "198.19.0.0/16"),
+    "192.168.0.0/16": ("10.0.0.0/8", "172.16.0.0/12", "198.19.0.0/16"),
+}
+_RESTRICTED_ELSEWHERE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.19.0.0/16")
+
+
+def _associated(vpc: t.Any) -> list[dict[str, t.Any]]:
+    return [item for item in vpc.get_cidr_block_association_set() if item["cidr_block_state"]["state"] == "associated"]
+
+
+@rule("ec2", "AssociateVpcCidrBlock")
+def associate_vpc_cidr_block(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
+    """The words of the refusal of an overlap are not documented; those here are the lab's."""
+    vpc = backend.vpcs.get(params.get("VpcId", ""))
+    if vpc is None or not params.get("CidrBlock"):
+        return
+    try:
+        wanted = ipaddress.IPv4Network(params["CidrBlock"])
+    except ValueError as error:
+        message = f"Value ({params['CidrBlock']}) for parameter cidrBlock is invalid. This is not a valid CIDR block."
+        raise AwsError("InvalidParameterValue", message) from error
+    if not 16 <= wanted.prefixlen <= 28:
+        raise AwsError("InvalidVpc.Range", f"The CIDR '{wanted}' is invalid.")
+    primary = ipaddress.IPv4Network(vpc.cidr_block)
+    restricted = next(
+        (ranges for own, ranges in _RESTRICTED.items() if primary.subnet_of(ipaddress.IPv4Network(own))), _RESTRICTED_ELSEWHERE
+    )
+    if any(wanted.overlaps(ipaddress.IPv4Network(item)) for item in restricted):
+        message = (
+            f"The CIDR '{wanted}' is restricted. Use a CIDR from the same private address range as the current VPC CIDR, or use a "
+            "publicly-routable CIDR. For additional restrictions, see the Amazon VPC User Guide."
+        )
+        raise AwsError("InvalidVpc.Range", message)
+    for item in _associated(vpc):
+        if wanted.overlaps(ipaddress.IPv4Network(item["cidr_block"])):
+            raise AwsError("InvalidVpc.Range", f"The CIDR '{wanted}' overlaps with the CIDR '{item['cidr_block']}' of the VPC '{vpc.id}'.")
+
+
+@rule("ec2", "DisassociateVpcCidrBlock")
+def disassociate_vpc_cidr_block(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
+    for vpc in backend.vpcs.values():
+        for item in _associated(vpc):
+            if item["association_id"] == params.get("AssociationId"):
+                _check_block_empty(backend, vpc.id, item["cidr_block"])
+
+
+def _check_block_empty(backend: t.Any, vpc_id: str, block: str) -> None:
+    subnets = [subnet for in_zone in backend.subnets.values() for subnet in in_zone.values() if subnet.vpc_id == vpc_id]
+    if any(ipaddress.IPv4Network(subnet.cidr_block).subnet_of(ipaddress.IPv4Network(block)) for subnet in subnets):
+        raise AwsError("InvalidCidrBlock.InUse", f"The vpc {vpc_id} currently has a subnet within CIDR block {block}")

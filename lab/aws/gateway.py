@@ -16,7 +16,7 @@ from moto.ec2.models import ec2_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Response
 
-from lab.aws import ec2_rules
+from lab.aws import ec2_rules, endpoints, parts, rules
 from lab.aws.calls import Call, canonical_service, parse_call
 from lab.aws.consistency import Consistency
 from lab.aws.control import ControlApplication
@@ -29,6 +29,9 @@ from lab.aws.requestlog import Entry, RequestLog, summarise
 
 Environ = dict[str, t.Any]
 StartResponse = t.Callable[..., t.Any]
+
+# Importing a module registers its rules and fixes; they are named here so that none is taken for unused.
+RULE_MODULES = (ec2_rules, endpoints, parts)
 
 INTERNAL_HEADER = "x-gpuops-lab-internal"
 # Signed calls of the lab's own parts say so in their user agent: they are checked as others are, but neither logged nor hit by faults.
@@ -130,7 +133,7 @@ class Gateway:
 
     def _call_moto(self, call: Call, environ: Environ) -> Response:
         with self.moto_lock:
-            ec2_rules.check(call)
+            rules.check(call)
             try:
                 response = Response.from_app(self._moto, _moto_environ(call, environ), buffered=True)
             except NotImplementedError as error:

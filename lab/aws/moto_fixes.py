@@ -24,9 +24,9 @@ from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import parse_user_data
 from moto.iam.models import IAMBackend
-from moto.kms.models import KmsBackend
 from moto.ssm.models import Parameter, ParameterDict
 
+from lab.aws.eks.state import EksState
 from lab.aws.faults import Faults
 from lab.aws.images import images, parameters
 from lab.aws.quotas import Quotas
@@ -43,11 +43,12 @@ _IMAGE_DATE = datetime.datetime(2026, 7, 24, tzinfo=datetime.UTC).replace(tzinfo
 
 @dataclass(slots=True)
 class Surroundings:
-    """What the fixes that depend on time, faults or quotas look at: those of the running server."""
+    """What the fixes that depend on time, faults, quotas or EKS look at: those of the running server."""
 
     clock: Clock
     faults: Faults
     quotas: Quotas
+    eks: EksState
 
 
 _surroundings: Surroundings | None = None
@@ -62,10 +63,10 @@ def surroundings() -> Surroundings:
     return _surroundings
 
 
-def install(clock: Clock, faults: Faults, quotas: Quotas) -> None:
-    """Put the fixes in force, with this clock, these faults and quotas from now on."""
+def install(running: Surroundings) -> None:
+    """Put the fixes in force, for this server from now on."""
     global _surroundings, _installed
-    _surroundings = Surroundings(clock, faults, quotas)
+    _surroundings = running
     if _installed:
         return
     _installed = True
@@ -413,7 +414,7 @@ def delete_interfaces_with_instance(original: Wrapper, instance: Instance, nic_s
             interface.delete_on_termination = True
 
 
-# IAM, KMS, Auto Scaling
+# IAM, Auto Scaling
 
 _managed_policies: list[t.Any] = []
 
@@ -429,12 +430,6 @@ def copy_managed_policies(original: Wrapper, backend: IAMBackend) -> list[t.Any]
         twin.__dict__.update(policy.__dict__)
         copies.append(twin)
     return copies
-
-
-@wraps(KmsBackend, "schedule_key_deletion")
-def schedule_key_deletion_by_arn(original: Wrapper, backend: KmsBackend, key_id: str, days: int) -> t.Any:
-    """moto fails with an internal error when it is given the key's ARN."""
-    return original(backend, key_id.rpartition("/")[2], days)
 
 
 @wraps(AutoScalingResponse, "disable_metrics_collection")

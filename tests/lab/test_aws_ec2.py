@@ -266,14 +266,6 @@ def test_capacity_and_offerings_of_single_instances(aws: Aws) -> None:
     ec2.run_instances(InstanceType="g5.xlarge", SubnetId=subnets[1], **run)
 
 
-def test_a_key_is_scheduled_for_deletion_by_arn(aws: Aws) -> None:
-    """API ScheduleKeyDeletion KeyId: id or ARN."""
-    kms = aws.client("kms")
-    key = kms.create_key()["KeyMetadata"]
-    kms.schedule_key_deletion(KeyId=key["Arn"], PendingWindowInDays=7)
-    assert kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"] == "PendingDeletion"
-
-
 class TestAutoScalingGroups:
     """Auto Scaling groups of somebody's own."""
 
