@@ -76,9 +76,7 @@ def _owner(run: Run) -> tuple[Owner, list[Api]]:
 def _present(run: Run, owner: Owner, vpcs: list[Api]) -> Outcome:
     observed = _settled(run, owner, vpcs)
     wanted = Wanted.from_params(run.params)
-    zones, offered = _zones(run.aws, wanted, observed)
-    chosen = _chosen(wanted, observed, _Facts(zones=zones, offered=offered, services={}))
-    facts = _Facts(zones=zones, offered=offered, services=_services(run, wanted, observed, chosen))
+    facts = _facts(run, wanted, observed)
     target = _target(wanted, observed, owner, facts)
     plan = plan_network(target, observed)
     made = run.apply(plan)
@@ -88,23 +86,23 @@ def _present(run: Run, owner: Owner, vpcs: list[Api]) -> Outcome:
     return Outcome(plan=plan, result={"network": resolve(result(target), made)})
 
 
-def _chosen(wanted: Wanted, observed: Network, facts: _Facts) -> list[Zone]:
-    """The zones of the network, first those that the options ask for; InvalidInput with what they and the options ask in vain."""
-    chosen, faults = network_target.choose_zones(wanted, observed, facts.zones, facts.offered)
-    if faults := faults + network_target.immutable_faults(wanted, observed):
-        raise InvalidInput(faults)
-    return chosen
-
-
 def _target(wanted: Wanted, observed: Network, owner: Owner, facts: _Facts) -> network_target.Target:
-    """The network as it should be; InvalidInput with everything that what is there does not allow."""
-    chosen = _chosen(wanted, observed, facts)
+    """The network as it should be; InvalidInput with everything that region and network do not allow."""
+    chosen, faults = network_target.choose_zones(wanted, observed, facts.zones, facts.offered)
     kept = network_target.kept_zones(chosen, observed, facts.zones)
-    faults = network_target.endpoint_faults(wanted, observed, [*chosen, *kept], facts.services)
+    endpoints = [] if faults else network_target.endpoint_faults(wanted, observed, [*chosen, *kept], facts.services)
+    faults += network_target.immutable_faults(wanted, observed) + endpoints
     target, more = (None, []) if faults else network_target.target(wanted, observed, owner, chosen, kept, facts.services)
     if target is None:
         raise InvalidInput(faults + more)
     return network_target.with_useless(target, facts.zones, facts.offered)
+
+
+def _facts(run: Run, wanted: Wanted, observed: Network) -> _Facts:
+    zones, offered = _zones(run.aws, wanted, observed)
+    chosen, faults = network_target.choose_zones(wanted, observed, zones, offered)
+    places = [*chosen, *network_target.kept_zones(chosen, observed, zones)]
+    return _Facts(zones=zones, offered=offered, services={} if faults else _services(run, wanted, observed, places))
 
 
 def _services(run: Run, wanted: Wanted, observed: Network, zones: list[Zone]) -> dict[EndpointKey, Service]:
