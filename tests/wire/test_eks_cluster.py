@@ -317,14 +317,51 @@ def test_check_mode_shows_the_cluster_as_it_will_be(wire: Wire) -> None:
     assert result["diff"]["after"]["version"] == "1.35"
 
 
-def test_a_failed_update_says_why(wire: Wire) -> None:
+CREATE_GRANT = f"User: {ROLE} is not authorized to perform: kms:CreateGrant on resource: arn:aws:kms:us-west-2:1:key/k"
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        ("Unknown", "It broke", "Correct the cause, then run again."),
+        ("InsufficientFreeAddresses", "No address in a.", "Free addresses in these subnets, or give others that have some."),
+        ("AccessDenied", f"{CREATE_GRANT}.", f"{ROLE} needs the IAM permission kms:CreateGrant on arn:aws:kms:us-west-2:1:key/k."),
+    ],
+)
+def test_a_failed_update_says_why_and_what_to_do(wire: Wire, code: str, message: str, hint: str) -> None:
     describe(wire)
     wire.expect("eks:UpdateClusterConfig", {"name": "demo", "deletionProtection": True}, {"update": {"id": "u"}})
-    failed = {"id": "u", "status": "Failed", "errors": [{"errorCode": "Unknown", "errorMessage": "It broke."}]}
+    failed = {"id": "u", "status": "Failed", "errors": [{"errorCode": code, "errorMessage": message}]}
     wire.expect("eks:DescribeUpdate", {"name": "demo", "updateId": "u"}, {"update": failed})
-    result = wire.run(main, {**PARAMS, "deletion_protection": True})
-    assert "last state Failed" in result["msg"]
-    assert "It broke." in result["msg"]
+    said = wire.run(main, {**PARAMS, "deletion_protection": True})["msg"]
+    assert f"eks:DescribeUpdate demo: last state Failed. {code}: {message.rstrip('.')}. {hint}" in said
+    assert "resumes the wait" not in said
+
+
+def test_an_update_that_takes_too_long_can_be_resumed(wire: Wire) -> None:
+    describe(wire)
+    wire.expect("eks:UpdateClusterConfig", {"name": "demo", "deletionProtection": True}, {"update": {"id": "u"}})
+    wire.expect("eks:DescribeUpdate", {"name": "demo", "updateId": "u"}, {"update": {"id": "u", "status": "InProgress"}})
+    said = wire.run(main, {**PARAMS, "deletion_protection": True, "wait_timeout": 1, "wait_interval": 1})["msg"]
+    assert "last state InProgress within 1 s. Running again resumes the wait." in said
+
+
+def test_a_look_that_is_refused_is_told_in_the_words_of_aws(wire: Wire) -> None:
+    describe(wire)
+    wire.expect("eks:UpdateClusterConfig", {"name": "demo", "deletionProtection": True}, {"update": {"id": "u"}})
+    wire.expect_error("eks:DescribeUpdate", {"name": "demo", "updateId": "u"}, "AccessDeniedException", "no")
+    said = wire.run(main, {**PARAMS, "deletion_protection": True})["msg"]
+    assert "eks:DescribeUpdate: AccessDeniedException: no. The calling identity needs the IAM permission eks:DescribeUpdate." in said
+
+
+def test_a_creation_that_fails_names_the_switch(wire: Wire) -> None:
+    absent(wire)
+    facts(wire)
+    wire.expect("eks:CreateCluster", CREATE, {"cluster": cluster(status="CREATING")})
+    describe(wire, status="FAILED", health={"issues": [{"code": "Ec2SubnetNotFound", "message": "subnet-1 is gone."}]})
+    said = wire.run(main, PARAMS)["msg"]
+    assert "last state FAILED. Ec2SubnetNotFound: subnet-1 is gone. Correct the cause." in said
+    assert "recreate_failed: true" in said
 
 
 def test_an_update_in_flight_is_waited_for(wire: Wire) -> None:

@@ -12,7 +12,7 @@ import functools
 import re
 import typing as t
 
-from ansible_collections.gpuops.eks.plugins.module_utils._errors import ConnectionRefused, GpuopsError, ServiceError, WaitFailed
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import ConnectionRefused, GpuopsError, ServiceError
 
 with contextlib.suppress(ImportError):  # run_module says that botocore is missing before any call gets here
     from botocore.exceptions import (
@@ -25,7 +25,6 @@ with contextlib.suppress(ImportError):  # run_module says that botocore is missi
         PartialCredentialsError,
         ProfileNotFound,
         TokenRetrievalError,
-        WaiterError,
     )
 
 P = t.ParamSpec("P")
@@ -56,10 +55,12 @@ _HINTS = {
     "DependencyViolation": "Something that is not ours still uses this resource; remove it, then run again.",
     "UnsupportedAvailabilityZoneException": "Leave this zone out of the cluster's subnets.",
     "AddressLimitExceeded": "Ask for more Elastic IP addresses in Service Quotas, or use nat: single or none.",
+    "EniLimitReached": "Ask for more network interfaces in Service Quotas, or delete those that nothing uses.",
+    "InsufficientFreeAddresses": "Free addresses in these subnets, or give others that have some.",
+    "IpNotAvailable": "Free addresses in these subnets, or give others that have some.",
     "VpcLimitExceeded": "Ask for more VPCs in Service Quotas, or delete one that is no longer needed.",
 }
 
-# Services whose IAM prefix is not the SDK's name. Source: Service Authorization Reference.
 # In AWS's words: "User: ARN is not authorized to perform: ACTION on resource: ARN because no identity-based policy allows it".
 _UNAUTHORIZED = re.compile(
     r"(?P<principal>arn:aws[a-z-]*:(?:iam|sts)::\S+) is not authorized to perform: (?P<permission>[\w-]+:\w+)(?: on resource: (?P<resource>[^\s,]+))?"
@@ -78,6 +79,7 @@ THROTTLED = frozenset(
         "TooManyRequestsException",
     }
 )
+# Services whose IAM prefix is not the SDK's name. Source: Service Authorization Reference.
 _IAM_PREFIXES = {"service-quotas": "servicequotas", "resourcegroupstaggingapi": "tag"}
 
 
@@ -94,12 +96,26 @@ def hint_for(code: str, action: str, message: str = "") -> str:
     """
     if code in _REFUSED_CREDENTIALS:
         return _CREDENTIALS_HINT
-    if said := _UNAUTHORIZED.search(message):
-        where = f" on {said['resource']}" if said["resource"] else ""
-        return f"{said['principal']} needs the IAM permission {said['permission']}{where}."
+    if said := _missing_permission(message):
+        return said
     if code in _DENIED or code.endswith("AccessDenied"):
         return f"The calling identity needs the IAM permission {permission_for(action)}."
     return _HINTS.get(code, "")
+
+
+def hint_for_issues(issues: t.Iterable[str]) -> str:
+    """What to do about the first issue, as ``CODE: message``, that more is known of; empty where that is none."""
+    hints = (_missing_permission(issue) or _HINTS.get(issue.partition(":")[0], "") for issue in issues)
+    return next(filter(None, hints), "")
+
+
+def _missing_permission(message: str) -> str:
+    """Who needs which permission on what, where AWS says so."""
+    said = _UNAUTHORIZED.search(message)
+    if said is None:
+        return ""
+    where = f" on {said['resource'].rstrip('.')}" if said["resource"] else ""
+    return f"{said['principal']} needs the IAM permission {said['permission']}{where}."
 
 
 def from_client_error(error: ClientError, action: str) -> ServiceError:
@@ -133,8 +149,6 @@ def translate(action_of: t.Callable[..., str]) -> t.Callable[[t.Callable[P, R]],
                 return function(*args, **kwargs)
             except ClientError as error:
                 raise from_client_error(error, action_of(*args, **kwargs)) from error
-            except WaiterError as error:
-                raise WaitFailed(f"{action_of(*args, **kwargs)}: {str(error).rstrip('.')}.") from error
             except BotoCoreError as error:
                 raise from_botocore_error(error, action_of(*args, **kwargs)) from error
 

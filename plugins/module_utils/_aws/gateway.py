@@ -13,7 +13,7 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.gpuops.eks.plugins.module_utils._aws.errors import THROTTLED, hint_for, translate
+from ansible_collections.gpuops.eks.plugins.module_utils._aws.errors import THROTTLED, hint_for, hint_for_issues, translate
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.waiters import WAITERS, Waiter
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import ServiceError, WaitFailed
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
@@ -22,6 +22,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Wait
 with contextlib.suppress(ImportError):  # run_module says that botocore is missing before a gateway is made
     import jmespath
     from botocore import xform_name
+    from botocore.exceptions import ClientError, WaiterError
     from botocore.waiter import WaiterModel, create_waiter_with_client
 
 
@@ -108,16 +109,20 @@ class Aws:
         return [item for page in paginator.paginate(**(request or {})) for item in page.get(key) or ()]
 
     def wait(self, wait: Wait) -> None:
-        """Return when the waiter's success state is reached; WaitFailed names the last state, the service's issues and the time spent."""
+        """Return when the waiter's success state is reached; WaitFailed names the last state and the service's issues."""
         waiter = WAITERS[wait.waiter]
         arguments = dict(wait.arguments)
+        known = {acceptor["expected"] for acceptor in waiter.acceptors if acceptor["matcher"] == "error"}
         states: list[str] = []
         issues: list[str] = []
 
         def observe(**request: t.Any) -> dict[str, t.Any]:
             reply = operation(**request)
-            if reply.get("Error", {}).get("Code") in THROTTLED:  # nothing was seen; the next look is an interval away
+            code = reply.get("Error", {}).get("Code")
+            if code in THROTTLED:  # nothing was seen; the next look is an interval away
                 return {}
+            if code and code not in known:
+                raise ClientError(reply, waiter.operation)
             self._progress(waiter, arguments, reply, states)
             issues[:] = [str(issue) for issue in (jmespath.search(waiter.issues, reply) if waiter.issues else None) or () if issue]
             return reply
@@ -131,13 +136,24 @@ class Aws:
 
     def _run_waiter(self, native: t.Any, waiter: Waiter, arguments: dict[str, t.Any], states: list[str], issues: list[str]) -> None:
         action = f"{waiter.service}:{waiter.operation}"
-        try:
-            translate(lambda: action)(lambda: native.wait(**arguments))()
-        except WaitFailed as error:
-            seen = states[-1] if states else "nothing"
-            said = f" {' '.join(issues)}" if issues else ""
-            what = f"{action} {_name(arguments[waiter.subject])}: last state {seen} within {self._timeout:.0f} s.{said}"
-            raise WaitFailed(what, hint="Running again resumes the wait.") from error
+
+        @translate(lambda: action)
+        def run() -> None:
+            try:
+                native.wait(**arguments)
+            except WaiterError as error:
+                seen = f"{action} {_name(arguments[waiter.subject])}: last state {states[-1] if states else 'nothing'}"
+                raise self._ended(str(error), waiter, seen, issues) from error
+
+        run()
+
+    def _ended(self, reason: str, waiter: Waiter, seen: str, issues: list[str]) -> WaitFailed:
+        """What ended a wait, the time or a state of failure, with what to do."""
+        said = "".join(f" {issue.rstrip('.')}." for issue in issues)
+        hint = hint_for_issues(issues)
+        if "Max attempts exceeded" in reason:
+            return WaitFailed(f"{seen} within {self._timeout:.0f} s.{said}", hint=f"{hint} Running again resumes the wait.".lstrip())
+        return WaitFailed(f"{seen}.{said}", hint=hint or waiter.remedy)
 
     def _progress(self, waiter: Waiter, arguments: dict[str, t.Any], reply: dict[str, t.Any], states: list[str]) -> None:
         state = jmespath.search(waiter.status, reply)

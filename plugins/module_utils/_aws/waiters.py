@@ -19,7 +19,7 @@ class Waiter:
     """``operation`` of ``service`` is repeated until an acceptor of state success or failure matches.
 
     ``status`` is the JMESPath of the state in a reply, ``issues`` of what the service says is wrong; ``subject`` names the parameter
-    that tells which resource it is.
+    that tells which resource it is. ``remedy`` is what to do about a state of failure that the issues give no hint for.
     """
 
     service: str
@@ -28,6 +28,7 @@ class Waiter:
     status: str
     issues: str = ""
     subject: str
+    remedy: str = "Correct the cause, then run again."
 
     def model(self, name: str, interval: float, attempts: int) -> dict[str, t.Any]:
         """The botocore waiter model (version 2)."""
@@ -60,6 +61,9 @@ _UPDATE_ACCEPTORS = (
     _path("Cancelled", "update.status", "failure"),
 )
 
+_UPDATE_ISSUES = "update.errors[].join(': ', [not_null(errorCode, 'Unknown'), not_null(errorMessage, '')])"
+_CLUSTER_ISSUES = "cluster.health.issues[].join(': ', [not_null(code, 'Unknown'), not_null(message, '')])"
+
 # An add-on without a node to run on is degraded until there is one; whatever else EKS finds wrong with it does not pass by waiting.
 _ADDON_FAULT = "addon.status == 'DEGRADED' && length(not_null(addon.health.issues, `[]`)[?code != 'InsufficientNumberOfReplicas']) > `0`"
 _ADDON_ISSUES = "addon.health.issues[].join(': ', [not_null(code, 'Unknown'), not_null(message, '')])"
@@ -74,8 +78,9 @@ WAITERS: dict[str, Waiter] = {
             _path("DELETING", "cluster.status", "failure"),
         ),
         status="cluster.status",
-        issues="cluster.health.issues[].message",
+        issues=_CLUSTER_ISSUES,
         subject="name",
+        remedy="Correct the cause. Where its creation has failed, eks_cluster with recreate_failed: true deletes it and makes it again.",
     ),
     "cluster_settled": Waiter(  # for a deletion: a cluster whose creation has failed can be deleted too
         service="eks",
@@ -86,7 +91,7 @@ WAITERS: dict[str, Waiter] = {
             _path("DELETING", "cluster.status", "failure"),
         ),
         status="cluster.status",
-        issues="cluster.health.issues[].message",
+        issues=_CLUSTER_ISSUES,
         subject="name",
     ),
     "cluster_deleted": Waiter(
@@ -94,7 +99,7 @@ WAITERS: dict[str, Waiter] = {
         operation="DescribeCluster",
         acceptors=(_error("ResourceNotFoundException", "success"), _path("FAILED", "cluster.status", "failure")),
         status="cluster.status",
-        issues="cluster.health.issues[].message",
+        issues=_CLUSTER_ISSUES,
         subject="name",
     ),
     "update_successful": Waiter(
@@ -102,7 +107,7 @@ WAITERS: dict[str, Waiter] = {
         operation="DescribeUpdate",
         acceptors=_UPDATE_ACCEPTORS,
         status="update.status",
-        issues="update.errors[].errorMessage",
+        issues=_UPDATE_ISSUES,
         subject="name",
     ),
     "nodegroup_update_successful": Waiter(
@@ -110,7 +115,7 @@ WAITERS: dict[str, Waiter] = {
         operation="DescribeUpdate",
         acceptors=_UPDATE_ACCEPTORS,
         status="update.status",
-        issues="update.errors[].errorMessage",
+        issues=_UPDATE_ISSUES,
         subject="nodegroupName",
     ),
     "update_settled": Waiter(
@@ -118,7 +123,7 @@ WAITERS: dict[str, Waiter] = {
         operation="DescribeUpdate",
         acceptors=tuple(_path(status, "update.status", "success") for status in ("Successful", "Failed", "Cancelled")),
         status="update.status",
-        issues="update.errors[].errorMessage",
+        issues=_UPDATE_ISSUES,
         subject="name",
     ),
     "nodegroup_active": Waiter(
@@ -192,7 +197,7 @@ WAITERS: dict[str, Waiter] = {
         operation="DescribeUpdate",
         acceptors=_UPDATE_ACCEPTORS,
         status="update.status",
-        issues="update.errors[].join(': ', [not_null(errorCode, 'Unknown'), not_null(errorMessage, '')])",
+        issues=_UPDATE_ISSUES,
         subject="addonName",
     ),
     "vpc_available": Waiter(
