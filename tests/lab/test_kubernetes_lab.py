@@ -308,7 +308,7 @@ def test_commands_without_a_lab_say_so_in_one_sentence(labs: Callable[[str], Run
     assert "no lab in" in lab.run("down").stdout
 
 
-def test_clock_faults_and_reset(labs: Callable[[str], Running]) -> None:
+def test_clock_faults_consistency_quotas_and_reset(labs: Callable[[str], Running]) -> None:
     lab = labs("one")
     lab.run("up", "--factor", "1")
     before = json.loads(lab.run("clock").stdout)["seconds"]
@@ -318,6 +318,12 @@ def test_clock_faults_and_reset(labs: Callable[[str], Running]) -> None:
     assert after["factor"] == 2
     assert "not JSON" in lab.run("fault", "{", check=False).stderr
     lab.run("fault", "--clear")
+    stale = json.loads(lab.run("consistency", "60", "--kinds", "vpc,subnet", "--references").stdout)["consistency"]
+    assert (stale["seconds"], stale["kinds"], stale["references"]) == (60, ["subnet", "vpc"], True)
+    lab.run("consistency", "0")
+    assert json.loads(lab.run("consistency").stdout)["consistency"]["seconds"] == 0
+    assert json.loads(lab.run("quotas", '{"L-DB2E81BA": 64}').stdout)["quotas"]["L-DB2E81BA"]["value"] == 64
+    assert json.loads(lab.run("quotas").stdout)["quotas"]["L-DB2E81BA"]["value"] == 64
     lab.client("ec2").create_vpc(CidrBlock="10.9.0.0/16")
     lab.run("reset")
     assert "10.9.0.0/16" not in [v["CidrBlock"] for v in lab.client("ec2").describe_vpcs()["Vpcs"]]
