@@ -128,7 +128,8 @@ options:
       - A VPC that somebody else made. Nothing in it is made, changed, tagged or deleted. O(private_subnet_ids) has to be set too, and no
         option by which something would be made.
       - It is refused where something that is named is not there or lies elsewhere, where DNS support or DNS host names are off, where
-        the subnets of the control plane are in one zone, or where one of them has fewer than six free addresses and there is no cluster yet.
+        the subnets of the control plane are in one zone, or where a private or intra subnet has fewer than six free addresses and there is
+        no cluster yet.
     type: str
   private_subnet_ids:
     description:
@@ -373,7 +374,8 @@ network:
       sample: igw-0b8c7d6e5f4a3b2c1
     security_group_ids:
       description:
-        - Security groups by what they are for, C(api) for the network interfaces of the control plane, C(endpoints) for interface endpoints.
+        - Security groups by what they are for, C(api) for the network interfaces of the control plane, C(endpoints) for the interface
+          endpoints.
         - With O(vpc_id) those of O(security_group_ids) as C(api), C(api-2) and so on.
       type: dict
       returned: always

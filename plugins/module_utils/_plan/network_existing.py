@@ -59,7 +59,8 @@ def warnings(named: Named, there: Existing) -> tuple[str, ...]:
     closed = [subnet for subnet in named.private if there.way_out(subnet) is None]
     if closed and not any(endpoint.type == "Interface" and endpoint.live for endpoint in there.endpoints):
         found.append(
-            f"{', '.join(closed)}: no route to 0.0.0.0/0, and {named.vpc_id} has no interface endpoints; nodes there do not reach EKS, ECR and EC2."
+            f"{', '.join(closed)}: no route to 0.0.0.0/0, and {named.vpc_id} has no interface endpoints; "
+            "nodes there do not reach EKS, ECR and EC2."
         )
     inner = [subnet for subnet in named.public if not (there.way_out(subnet) or "").startswith("igw-")]
     if inner:
