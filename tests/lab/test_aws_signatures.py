@@ -132,7 +132,8 @@ def test_what_is_not_imitated_says_so(aws: Aws) -> None:
             "simulate_principal_policy",
             {"PolicySourceArn": "arn:aws:iam::123456789012:user/lab-admin", "ActionNames": ["eks:ListClusters"]},
         ),
-        ("pricing", "get_products", {"ServiceCode": "AmazonEC2"}),
+        ("pricing", "describe_services", {}),
+        ("health", "describe_events", {}),
     ):
         with pytest.raises(ClientError) as caught:
             getattr(aws.client(service), call)(**request)
