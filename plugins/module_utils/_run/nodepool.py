@@ -92,7 +92,7 @@ def job(run: Run) -> Outcome:
 
 
 def _pools(params: Params) -> list[Pool]:
-    common = {"node_role": params.get("node_role_arn"), "volumes_key": params.get("volumes_key_arn")}
+    common: dict[str, t.Any] = {"node_role": params.get("node_role_arn"), "volumes_key": params.get("volumes_key_arn")}
     if params.get("pools") is None:
         return [Pool.from_params(params, **common)]
     return [Pool.from_params(pool, path=f"pools[{index}]", **common) for index, pool in enumerate(params["pools"])]
