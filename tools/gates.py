@@ -73,7 +73,7 @@ def tests(name: str, seconds: int, *arguments: str) -> Gate:
 PLUGINS = "collections/ansible_collections/gpuops/eks/plugins"
 GATES = (
     Gate(name="molecule", command=script("scenarios.py"), seconds=1500),
-    tests("e2e", 1500, "-m", "not soak", "tests/e2e"),
+    tests("e2e", 2400, "-m", "not soak", "tests/e2e"),
     Gate(name="sanity", command=script("collection.py", "sanity"), seconds=1200),
     tests("lab", 1200, "-m", "not soak", "tests/lab"),
     tests("units", 600, "-m", "not soak", "tests/unit", "tests/wire"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import concurrent.futures
 import time
 
+import pytest
+
 from tests.e2e.endstate import end_state
 from tests.e2e.rehearsal import LEASE, Rehearsal
 
@@ -57,6 +59,7 @@ def test_destroy_waits_for_nobody_and_stops_too(rehearsal: Rehearsal) -> None:
     assert end_state(rehearsal) == state
 
 
+@pytest.mark.soak
 def test_a_killed_run_can_be_started_again_at_once(rehearsal: Rehearsal) -> None:
     assert rehearsal.play("playbooks/destroy.yml", gpuops_destroy_confirm=[rehearsal.cluster]).code == 0
     assert rehearsal.interrupted_play("site.yml", after_writes=3)
