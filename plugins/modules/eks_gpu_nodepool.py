@@ -312,7 +312,7 @@ ARGUMENTS = ArgumentSpec(
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "subnets": {"type": "list", "elements": "dict", "options": SUBNET},
         "node_role_arn": {"type": "str"},
-        "volumes_key_arn": {"type": "str"},
+        "volumes_key_arn": {"type": "str", "no_log": False},
         "kubernetes_version": {"type": "str"},
         "purge_tags": {"type": "bool", "default": True},
         "pools": {"type": "list", "elements": "dict", "options": argument_options()},

@@ -101,9 +101,9 @@ def write_table(rows: list[tuple[int, str]], undisturbed: int) -> None:
     lines = [
         "# Killed after every call",
         "",
-        f"{datetime.date.today().isoformat()}, commit {commit}: `site.yml` without pools on the lab, {STALE_SECONDS} simulated seconds of stale reads after every",
-        f"create. An undisturbed run makes {undisturbed} mutating calls. Each run was killed (SIGKILL, with all of its processes) after its first one, and the next",
-        "took up what it had left; the end state was that of an undisturbed run, and nothing was made twice.",
+        f"{datetime.date.today().isoformat()}, commit {commit}: `site.yml` without pools on the lab, {STALE_SECONDS} simulated seconds of stale reads",
+        f"after every create. An undisturbed run makes {undisturbed} mutating calls. Each run was killed (SIGKILL, with all of its processes)",
+        "after its first one, and the next took up what it had left; the end state was that of an undisturbed run, and nothing was made twice.",
         "",
         "| calls so far | killed after |",
         "|---|---|",

@@ -41,8 +41,8 @@ def lease(generation: int = 1, process: Process = ME, minutes: int = 45, **chang
 
 @pytest.fixture(autouse=True)
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "this_run", lambda: ME)
-    monkeypatch.setattr(job, "alive", lambda process: True)
+    monkeypatch.setattr(job, "this_run", lambda command: ME)
+    monkeypatch.setattr(job, "alive", lambda process, command: True)
     monkeypatch.setattr(job, "_now", lambda: NOW)
 
 

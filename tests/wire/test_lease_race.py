@@ -18,7 +18,6 @@ from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsEr
 from ansible_collections.gpuops.eks.plugins.module_utils._model.lease import Lease, Process, path, text
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._run import lease as job
-from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Run
 from moto import mock_aws
 
 from tests.wire.harness import CONNECTION
@@ -63,16 +62,16 @@ class Together(Aws):
 def run_all(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What becomes of each run: "held", or the sentence that it stops with."""
     here = threading.local()
-    monkeypatch.setattr(job, "this_run", lambda: here.me)
+    monkeypatch.setattr(job, "this_run", lambda command: here.me)
     monkeypatch.setattr(job, "_now", lambda: NOW)
     barrier = threading.Barrier(RUNS)
 
     def hold(number: int) -> str:
         here.me = process(number)
         owner = Owner(cluster_name="demo", region="us-west-2", account="123456789012")
-        run = types.SimpleNamespace(aws=Together(barrier), params=PARAMS, check_mode=False, owner=lambda name: owner)
+        run = types.SimpleNamespace(command=None, aws=Together(barrier), params=PARAMS, check_mode=False, owner=lambda name: owner)
         try:
-            return "held" if job.lease_job(t.cast("Run", run)).result["lease"]["held"] else "not held"
+            return "held" if job.lease_job(t.cast("t.Any", run)).result["lease"]["held"] else "not held"
         except GpuopsError as error:
             return str(error)
 

@@ -23,7 +23,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options imp
 Options = dict[str, dict[str, t.Any]]
 
 CORE_ADDONS = ("vpc-cni", "kube-proxy", "eks-pod-identity-agent", "coredns")
-Text = str | tuple[str, dict[str, t.Any]]  # a description, with those of suboptions
+Text = t.Union[str, tuple[str, dict[str, t.Any]]]  # a description, with those of suboptions
 
 
 def _described(options: t.Mapping[str, t.Any], texts: t.Mapping[str, Text]) -> Options:
@@ -743,7 +743,7 @@ PREFLIGHT: Options = {
         "elements": "str",
         "default": [],
         "description": [
-            "Addresses from which the playbooks reach the public endpoint; a run stops where O(eks_cluster_public_access_cidrs) would lock them out."
+            "Addresses from which the playbooks reach the public endpoint; a run stops where C(eks_cluster_public_access_cidrs) would lock them out."
         ],
     },
     "eks_preflight_account_facts": {

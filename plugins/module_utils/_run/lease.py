@@ -28,7 +28,7 @@ _DELETED_AT_ONCE = 10  # SSM API, DeleteParameters: at most 10 names
 def lease_job(run: Run) -> Outcome:
     """Never a change: a lease is not state that a user asks for."""
     name = run.params["cluster_name"]
-    me = this_run()
+    me = this_run(run.command)
     leases = _read(run, name)
     if run.params["state"] == "read" or run.check_mode:
         return _outcome(name, newest(leases), me)
@@ -44,7 +44,7 @@ def _outcome(name: str, lease: Lease | None, me: Process) -> Outcome:
 
 def _hold(run: Run, name: str, leases: list[Lease], me: Process) -> Lease:
     for pause in PAUSES:
-        decision = decide(leases, me, _now(), alive, break_lease=run.params["break_lease"])
+        decision = decide(leases, me, _now(), lambda process: alive(process, run.command), break_lease=run.params["break_lease"])
         if decision.lease and decision.word == "refuse":
             raise refusal(name, decision.lease, lost=any(lease.process == me and not lease.released for lease in leases))
         if decision.lease and decision.word == "extend":

@@ -108,6 +108,12 @@ class Run:
         self._module.warn(message)
 
     @property
+    def command(self) -> t.Callable[..., tuple[int, str, str]]:
+        """Runs a program of this machine: (code, output, errors)."""
+        run_command: t.Callable[..., tuple[int, str, str]] = self._module.run_command
+        return run_command
+
+    @property
     def aws(self) -> Aws:
         """The way to AWS; made when first asked for, so that bad input never builds a client."""
         if self._aws is None:

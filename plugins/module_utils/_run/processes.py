@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,26 +30,29 @@ class _Seen:
     command: tuple[str, ...]
 
 
-def this_run() -> Process:
+RunCommand = t.Callable[..., tuple[int, str, str]]  # AnsibleModule.run_command
+
+
+def this_run(run_command: RunCommand) -> Process:
     """The Ansible program that runs this module: its nearest ancestor of that name, beyond the workers that it has forked.
 
     A module's own process lives for one task. Where no ancestor is an Ansible program, the parent stands for the run.
     """
-    pid = _program(os.getpid()) or os.getppid()
-    seen = _look(pid)
+    pid = _program(os.getpid(), run_command) or os.getppid()
+    seen = _look(pid, run_command)
     return Process(host=socket.gethostname(), machine=_machine(), pid=pid, started=seen.started if seen else "")
 
 
-def alive(process: Process) -> bool:
+def alive(process: Process, run_command: RunCommand) -> bool:
     """Whether a process of this machine still runs: the same number with the same start."""
-    seen = _look(process.pid)
+    seen = _look(process.pid, run_command)
     return seen is not None and seen.started == process.started
 
 
-def _program(pid: int) -> int | None:
+def _program(pid: int, run_command: RunCommand) -> int | None:
     found: tuple[int, tuple[str, ...]] | None = None
     for _unused in range(_MOST_ANCESTORS):
-        seen = _look(pid)
+        seen = _look(pid, run_command)
         if seen is None or pid <= 1:
             break
         if found and seen.command != found[1]:
@@ -67,8 +69,8 @@ def _is_ansible(command: t.Sequence[str]) -> bool:
     return any(os.path.basename(word).startswith(_PROGRAM) for word in words)
 
 
-def _look(pid: int) -> _Seen | None:
-    return _look_in_proc(pid) if _PROC.joinpath("self", "stat").exists() else _look_with_ps(pid)
+def _look(pid: int, run_command: RunCommand) -> _Seen | None:
+    return _look_in_proc(pid) if _PROC.joinpath("self", "stat").exists() else _look_with_ps(pid, run_command)
 
 
 def _look_in_proc(pid: int) -> _Seen | None:
@@ -83,12 +85,12 @@ def _look_in_proc(pid: int) -> _Seen | None:
     return _Seen(parent=int(fields[1]), started=fields[_START], command=tuple(command.rstrip("\0").split("\0")))
 
 
-def _look_with_ps(pid: int) -> _Seen | None:
+def _look_with_ps(pid: int, run_command: RunCommand) -> _Seen | None:
     """Systems without /proc: ps(1) of POSIX, with lstart, which the BSDs and macOS have."""
     command = ["ps", "-o", "ppid=", "-o", "lstart=", "-o", "command=", "-p", str(pid)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
-    words = done.stdout.split()
-    if done.returncode != 0 or len(words) < 7:
+    code, output, _errors = run_command(command, environ_update={"LC_ALL": "C"})
+    words = output.split()
+    if code != 0 or len(words) < 7:
         return None
     return _Seen(parent=int(words[0]), started=" ".join(words[1:6]), command=tuple(words[6:]))
 
