@@ -41,105 +41,107 @@ class Made(t.NamedTuple):
     code: str
 
 
-def made_of_ec2(aws: Aws, kind: str) -> Made:
+class Ec2Kind(t.NamedTuple):
+    """How EC2 makes and reads things of one kind: calls, members of their replies, the error of an unknown id, and what the create call needs."""
+
+    create: str
+    describe: str
+    items: str
+    member: str
+    code: str
+    request: t.Callable[[str, str], dict[str, t.Any]]  # of a VPC and a subnet
+
+
+EC2_KINDS = {
+    "vpc": Ec2Kind(
+        "create_vpc", "describe_vpcs", "Vpcs", "VpcId", "InvalidVpcID.NotFound", lambda vpc, subnet: {"CidrBlock": "10.9.0.0/16"}
+    ),
+    "subnet": Ec2Kind(
+        "create_subnet",
+        "describe_subnets",
+        "Subnets",
+        "SubnetId",
+        "InvalidSubnetID.NotFound",
+        lambda vpc, subnet: {"VpcId": vpc, "CidrBlock": "10.0.9.0/24"},
+    ),
+    "route_table": Ec2Kind(
+        "create_route_table",
+        "describe_route_tables",
+        "RouteTables",
+        "RouteTableId",
+        "InvalidRouteTableID.NotFound",
+        lambda vpc, subnet: {"VpcId": vpc},
+    ),
+    "internet_gateway": Ec2Kind(
+        "create_internet_gateway",
+        "describe_internet_gateways",
+        "InternetGateways",
+        "InternetGatewayId",
+        "InvalidInternetGatewayID.NotFound",
+        lambda vpc, subnet: {},
+    ),
+    "nat_gateway": Ec2Kind(
+        "create_nat_gateway",
+        "describe_nat_gateways",
+        "NatGateways",
+        "NatGatewayId",
+        "NatGatewayNotFound",
+        lambda vpc, subnet: {"SubnetId": subnet, "ConnectivityType": "private"},
+    ),
+    "address": Ec2Kind(
+        "allocate_address",
+        "describe_addresses",
+        "Addresses",
+        "AllocationId",
+        "InvalidAllocationID.NotFound",
+        lambda vpc, subnet: {"Domain": "vpc"},
+    ),
+    "security_group": Ec2Kind(
+        "create_security_group",
+        "describe_security_groups",
+        "SecurityGroups",
+        "GroupId",
+        "InvalidGroup.NotFound",
+        lambda vpc, subnet: {"VpcId": vpc, "GroupName": "x", "Description": "x"},
+    ),
+    "vpc_endpoint": Ec2Kind(
+        "create_vpc_endpoint",
+        "describe_vpc_endpoints",
+        "VpcEndpoints",
+        "VpcEndpointId",
+        "InvalidVpcEndpointId.NotFound",
+        lambda vpc, subnet: {"VpcId": vpc, "ServiceName": f"com.amazonaws.{REGION}.s3", "VpcEndpointType": "Gateway"},
+    ),
+    "network_interface": Ec2Kind(
+        "create_network_interface",
+        "describe_network_interfaces",
+        "NetworkInterfaces",
+        "NetworkInterfaceId",
+        "InvalidNetworkInterfaceID.NotFound",
+        lambda vpc, subnet: {"SubnetId": subnet},
+    ),
+    "launch_template": Ec2Kind(
+        "create_launch_template",
+        "describe_launch_templates",
+        "LaunchTemplates",
+        "LaunchTemplateId",
+        "InvalidLaunchTemplateId.NotFound",
+        lambda vpc, subnet: {"LaunchTemplateName": "x", "LaunchTemplateData": {"InstanceType": "m5.large"}},
+    ),
+}
+
+
+def made_of_ec2(aws: Aws, name: str) -> Made:
+    """One thing of a kind, made while reads are stale."""
     ec2 = aws.client("ec2")
     vpc_id, subnets = aws.subnets()
-    tables: dict[str, tuple[str, str, str, str, str, dict[str, t.Any]]] = {
-        "vpc": ("create_vpc", "describe_vpcs", "Vpcs", "VpcId", "InvalidVpcID.NotFound", {"CidrBlock": "10.9.0.0/16"}),
-        "subnet": (
-            "create_subnet",
-            "describe_subnets",
-            "Subnets",
-            "SubnetId",
-            "InvalidSubnetID.NotFound",
-            {"VpcId": vpc_id, "CidrBlock": "10.0.9.0/24"},
-        ),
-        "route_table": (
-            "create_route_table",
-            "describe_route_tables",
-            "RouteTables",
-            "RouteTableId",
-            "InvalidRouteTableID.NotFound",
-            {"VpcId": vpc_id},
-        ),
-        "internet_gateway": (
-            "create_internet_gateway",
-            "describe_internet_gateways",
-            "InternetGateways",
-            "InternetGatewayId",
-            "InvalidInternetGatewayID.NotFound",
-            {},
-        ),
-        "nat_gateway": (
-            "create_nat_gateway",
-            "describe_nat_gateways",
-            "NatGateways",
-            "NatGatewayId",
-            "NatGatewayNotFound",
-            {"SubnetId": subnets[0], "ConnectivityType": "private"},
-        ),
-        "address": (
-            "allocate_address",
-            "describe_addresses",
-            "Addresses",
-            "AllocationId",
-            "InvalidAllocationID.NotFound",
-            {"Domain": "vpc"},
-        ),
-        "security_group": (
-            "create_security_group",
-            "describe_security_groups",
-            "SecurityGroups",
-            "GroupId",
-            "InvalidGroup.NotFound",
-            {"VpcId": vpc_id, "GroupName": "x", "Description": "x"},
-        ),
-        "vpc_endpoint": (
-            "create_vpc_endpoint",
-            "describe_vpc_endpoints",
-            "VpcEndpoints",
-            "VpcEndpointId",
-            "InvalidVpcEndpointId.NotFound",
-            {"VpcId": vpc_id, "ServiceName": f"com.amazonaws.{REGION}.s3", "VpcEndpointType": "Gateway"},
-        ),
-        "network_interface": (
-            "create_network_interface",
-            "describe_network_interfaces",
-            "NetworkInterfaces",
-            "NetworkInterfaceId",
-            "InvalidNetworkInterfaceID.NotFound",
-            {"SubnetId": subnets[0]},
-        ),
-        "launch_template": (
-            "create_launch_template",
-            "describe_launch_templates",
-            "LaunchTemplates",
-            "LaunchTemplateId",
-            "InvalidLaunchTemplateId.NotFound",
-            {"LaunchTemplateName": "x", "LaunchTemplateData": {"InstanceType": "m5.large"}},
-        ),
-    }
-    create, describe, items, member, code, request = tables[kind]
+    kind = EC2_KINDS[name]
     set_stale(aws)
-    reply = getattr(ec2, create)(**request)
-    found = {**reply, **next((value for value in reply.values() if isinstance(value, dict) and member in value), {})}
-    thing = found[member]
-    read = getattr(ec2, describe)
-    return Made(thing, lambda: read(**{f"{member}s": [thing]}), lambda: [item[member] for item in read()[items]], code)
-
-
-EC2_KINDS = [
-    "vpc",
-    "subnet",
-    "route_table",
-    "internet_gateway",
-    "nat_gateway",
-    "address",
-    "security_group",
-    "vpc_endpoint",
-    "network_interface",
-    "launch_template",
-]
+    reply = getattr(ec2, kind.create)(**kind.request(vpc_id, subnets[0]))
+    found = {**reply, **next((value for value in reply.values() if isinstance(value, dict) and kind.member in value), {})}
+    thing = found[kind.member]
+    read = getattr(ec2, kind.describe)
+    return Made(thing, lambda: read(**{f"{kind.member}s": [thing]}), lambda: [item[kind.member] for item in read()[kind.items]], kind.code)
 
 
 @pytest.mark.parametrize("kind", EC2_KINDS)
