@@ -13,6 +13,7 @@ import typing as t
 import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._model.encryption_key import Wanted, key_policy, same_policy
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
+from ansible_collections.gpuops.eks.plugins.module_utils._run import patience
 from ansible_collections.gpuops.eks.plugins.modules.eks_encryption_key import main
 
 from tests.wire.harness import Wire
@@ -75,14 +76,15 @@ def there(wire: Wire, params: dict[str, t.Any], **changes: t.Any) -> None:
     rest(wire, params, **changes)
 
 
-def created(wire: Wire, params: dict[str, t.Any], arn: str = ARN) -> None:
+def new_key(params: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The request that makes it."""
     purpose = params["purpose"]
-    request = {
-        "Policy": json.dumps(policy(params), sort_keys=True),
-        "Description": f"{purpose} of EKS cluster demo",
-        "Tags": marks(purpose),
-    }
-    wire.expect("kms:CreateKey", request, metadata())
+    text = json.dumps(policy(params), sort_keys=True)
+    return {"Policy": text, "Description": f"{purpose} of EKS cluster demo", "Tags": marks(purpose)}
+
+
+def created(wire: Wire, params: dict[str, t.Any], arn: str = ARN) -> None:
+    wire.expect("kms:CreateKey", new_key(params), metadata())
     wire.expect("kms:CreateAlias", {"AliasName": alias(params)["KeyId"], "TargetKeyId": arn})
     wire.expect("kms:EnableKeyRotation", {"KeyId": arn})
 
@@ -100,6 +102,34 @@ def test_a_new_key_has_policy_alias_and_rotation(wire: Wire) -> None:
     assert actions(result) == ["CreateKey", "CreateAlias", "EnableKeyRotation"]
     assert result["encryption_key"]["arn"] == ARN
     assert result["encryption_key"]["rotation_enabled"] is True
+
+
+def test_a_key_that_kms_does_not_know_yet_is_asked_for_again(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KMS developer guide, eventual consistency: the calls that finish a new key can be refused as if there were none."""
+    slept: list[float] = []
+    monkeypatch.setattr(patience.time, "sleep", slept.append)
+    name = {"AliasName": alias(SECRETS)["KeyId"], "TargetKeyId": ARN}
+    caller(wire)
+    by_mark(wire, SECRETS)
+    wire.expect("kms:CreateKey", new_key(SECRETS), metadata())
+    for _unused in range(2):
+        wire.expect_error("kms:CreateAlias", name, "NotFoundException", f"Key '{ARN}' does not exist")
+    wire.expect("kms:CreateAlias", name)
+    wire.expect_error("kms:EnableKeyRotation", {"KeyId": ARN}, "NotFoundException", f"Key '{ARN}' does not exist")
+    wire.expect("kms:EnableKeyRotation", {"KeyId": ARN})
+    there(wire, SECRETS)
+    assert wire.run(main, SECRETS)["changed"]
+    assert slept == [1.0, 2.0, 1.0]
+
+
+def test_an_old_key_that_is_gone_is_not_waited_for(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(patience.time, "sleep", slept.append)
+    caller(wire)
+    there(wire, SECRETS, rotation=False)
+    wire.expect_error("kms:EnableKeyRotation", {"KeyId": ID}, "NotFoundException", "gone")
+    assert wire.run(main, {**SECRETS, "rotation": True})["failed"]
+    assert slept == []
 
 
 def test_check_mode_plans_the_same_calls_and_makes_none(wire: Wire) -> None:

@@ -29,6 +29,8 @@ Request = dict[str, t.Any]
 AUTOSCALING = "autoscaling.amazonaws.com"
 # What KMS says of a principal that IAM has just made.
 _PRINCIPAL_NOT_READY = (r"^MalformedPolicyDocumentException: .*invalid principals",)
+# What KMS says of a key that it has just made itself (KMS developer guide, eventual consistency).
+_KEY_NOT_READY = (r"^NotFoundException: ",)
 
 
 def with_defaults(wanted: Wanted, owner: Owner) -> Wanted:
@@ -54,9 +56,10 @@ def plan_create(wanted: Wanted, owner: Owner, *, service_linked_role: bool) -> t
         binds={arn: "KeyMetadata.Arn"},
         passing=_PRINCIPAL_NOT_READY,
     )
-    steps = [*_service_linked_role(service_linked_role), create, _alias(owner, wanted, arn, "create")]
+    finishing = [_alias(owner, wanted, arn, "create")]
     if whole.rotation:
-        steps.append(Step(action="kms:EnableKeyRotation", target=arn, effect="create", fields=("rotation",), request={"KeyId": arn}))
+        finishing.append(Step(action="kms:EnableKeyRotation", target=arn, effect="create", fields=("rotation",), request={"KeyId": arn}))
+    steps = [*_service_linked_role(service_linked_role), create, *(replace(step, passing=_KEY_NOT_READY) for step in finishing)]
     key = Key(
         key_id=arn,
         arn=arn,
