@@ -103,6 +103,7 @@ def test_a_second_run_writes_nothing_and_reads_little(rehearsal: Rehearsal) -> N
     assert len(entries(rehearsal)) - before <= 140
 
 
+@pytest.mark.soak
 def test_a_plan_is_the_same_when_nothing_has_changed(rehearsal: Rehearsal) -> None:
     hashes = {outcome(rehearsal.play("playbooks/plan.yml", inventory=BLUEPRINT, eks_cluster_version="1.35")) for _run in range(2)}
     assert len(hashes) == 1
@@ -124,6 +125,7 @@ def test_what_changes_at_once_goes_in_the_legal_order(rehearsal: Rehearsal) -> N
     assert actions(step for step in play.plan if step["action"].split(":")[1] in UPDATES) == actions(planned)
 
 
+@pytest.mark.soak
 def test_an_apply_stops_where_the_plan_is_not_the_one_that_was_looked_at(rehearsal: Rehearsal) -> None:
     wanted = {**CHANGES, "eks_cluster_logging_types": ["api"]}
     looked = outcome(rehearsal.play("playbooks/plan.yml", inventory=BLUEPRINT, **wanted))
@@ -140,6 +142,7 @@ def test_an_apply_stops_where_the_plan_is_not_the_one_that_was_looked_at(rehears
     assert late.code != 0
 
 
+@pytest.mark.soak
 def test_the_nodes_follow_the_control_plane(rehearsal: Rehearsal) -> None:
     play = rehearsal.play("playbooks/upgrade.yml", inventory=BLUEPRINT, **CHANGES)
     assert play.code == 0, play.output[-6000:]

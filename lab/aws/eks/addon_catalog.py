@@ -50,11 +50,13 @@ class Offer:
 
 
 _POLICY = "arn:aws:iam::aws:policy/"
+_PLACEMENT: dict[str, Schema] = {"tolerations": _TOLERATIONS, "nodeSelector": _TEXTS, "affinity": _OPEN, "resources": _OPEN}
 _CONTROLLER = _object(
-    extraVolumeTags=_TEXTS, tags=_TEXTS, replicaCount={"type": "integer", "minimum": 1}, tolerations=_TOLERATIONS, resources=_OPEN
+    extraVolumeTags=_TEXTS, tags=_TEXTS, replicaCount={"type": "integer", "minimum": 1}, podDisruptionBudget=_OPEN, **_PLACEMENT
 )
-_NODE = _object(tolerations=_TOLERATIONS, resources=_OPEN)
-_DRIVER = _object(controller=_CONTROLLER, node=_NODE)
+_NODE = _object(tolerateAllTaints={"type": "boolean"}, **_PLACEMENT)
+_DRIVER = _object(controller=_CONTROLLER, node=_NODE, sidecars=_OPEN)
+_EBS = _object(controller=_CONTROLLER, node=_NODE, sidecars=_OPEN, defaultStorageClass=_object(enabled={"type": "boolean"}))
 
 OFFERS: dict[str, Offer] = {
     offer.name: offer
@@ -63,7 +65,12 @@ OFFERS: dict[str, Offer] = {
             name="vpc-cni",
             versions=("v1.21.1-eksbuild.3", "v1.20.4-eksbuild.2", "v1.19.6-eksbuild.7"),
             schema=_object(
-                env=_TEXTS, enableNetworkPolicy={"type": "string", "enum": ["true", "false"]}, tolerations=_TOLERATIONS, resources=_OPEN
+                env=_TEXTS,
+                enableNetworkPolicy={"type": "string", "enum": ["true", "false"]},
+                init=_OPEN,
+                nodeAgent=_OPEN,
+                eniConfig=_OPEN,
+                **_PLACEMENT,
             ),
             service_account="aws-node",
             policies=(f"{_POLICY}AmazonEKS_CNI_Policy",),
@@ -72,14 +79,19 @@ OFFERS: dict[str, Offer] = {
             name="coredns",
             versions=("v1.13.2-eksbuild.1", "v1.12.4-eksbuild.1", "v1.11.4-eksbuild.24"),
             schema=_object(
-                replicaCount={"type": "integer", "minimum": 0}, tolerations=_TOLERATIONS, resources=_OPEN, corefile={"type": "string"}
+                replicaCount={"type": "integer", "minimum": 0},
+                corefile={"type": "string"},
+                autoScaling=_OPEN,
+                podDisruptionBudget=_OPEN,
+                podLabels=_TEXTS,
+                **_PLACEMENT,
             ),
             needs_nodes=True,
         ),
         Offer(
             name="kube-proxy",
             versions=(),
-            schema=_object(mode={"type": "string", "enum": ["iptables", "ipvs", "nftables"]}, resources=_OPEN),
+            schema=_object(mode={"type": "string", "enum": ["iptables", "ipvs", "nftables"]}, ipvs=_OPEN, **_PLACEMENT),
         ),
         Offer(
             name="eks-pod-identity-agent",
@@ -90,7 +102,7 @@ OFFERS: dict[str, Offer] = {
         Offer(
             name="aws-ebs-csi-driver",
             versions=("v1.54.0-eksbuild.1", "v1.53.0-eksbuild.1", "v1.48.0-eksbuild.2"),
-            schema=_DRIVER,
+            schema=_EBS,
             kind="storage",
             needs_nodes=True,
             service_account="ebs-csi-controller-sa",

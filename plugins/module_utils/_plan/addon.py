@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.addon import Addon, Wanted
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import changed_fields
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.eks_tags import Marked
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.eks_tags import ROLE_NOT_READY, Marked
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, planned
 
 Request = dict[str, t.Any]
@@ -25,8 +25,6 @@ _API_NAMES = {
     "service_account_role_arn": "serviceAccountRoleArn",
     "pod_identity_associations": "podIdentityAssociations",
 }
-# What EKS says of a role that IAM has, but that EKS cannot see or take yet.
-_ROLE_NOT_READY = (r"^Invalid(Parameter|Request)Exception: .*([Rr]ole.*(does not exist|could not be assumed)|[Tt]rust policy)",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +85,7 @@ def _creation(
         fields=tuple(sorted({*fields, "version"})),
         request=request,
         needs=needs,
-        passing=_ROLE_NOT_READY,
+        passing=ROLE_NOT_READY,
     )
     kept = ("clusterName", "addonName", "addonVersion", "configurationValues", "serviceAccountRoleArn", "namespaceConfig")
     arn = planned("addon", wanted.name)
@@ -144,7 +142,7 @@ def _update(wanted: Wanted, observed: Addon, changes: t.Mapping[str, tuple[t.Any
         reason=reason if changes else f"UPDATE_FAILED: {' '.join(observed.issues)}".rstrip(": "),
         request=request,
         binds={_update_id(observed.name): "update.id"},
-        passing=_ROLE_NOT_READY,
+        passing=ROLE_NOT_READY,
     )
 
 

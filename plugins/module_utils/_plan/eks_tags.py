@@ -17,6 +17,9 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step
 
 Tags = t.Mapping[str, str]
 
+# What EKS says of a role that IAM has just made, and that it cannot see or whose trust it cannot read yet.
+ROLE_NOT_READY = (r"^Invalid(Parameter|Request)Exception: .*([Rr]ole.*(does not exist|could not be assumed)|[Tt]rust policy)",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Marked:

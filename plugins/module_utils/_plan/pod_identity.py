@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pod_identity import Association, Wanted
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import changed_fields
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.eks_tags import Marked
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.eks_tags import ROLE_NOT_READY, Marked
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, planned
 
 Request = dict[str, t.Any]
@@ -25,8 +25,6 @@ _API_NAMES = {
     "disable_session_tags": "disableSessionTags",
     "policy": "policy",
 }
-# What EKS says of a role that IAM has, but that EKS cannot see yet, or not yet with its trust policy.
-_ROLE_NOT_READY = (r"^Invalid(Parameter|Request)Exception: .*([Rr]ole.*(does not exist|could not be assumed)|[Tt]rust policy)",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,7 @@ def plan_create(wanted: Wanted, marked: Marked) -> AssociationPlan:
         fields=tuple(sorted(fields)),
         request=request,
         binds={target: "association.associationId"},
-        passing=_ROLE_NOT_READY,
+        passing=ROLE_NOT_READY,
     )
     after = {"disableSessionTags": False, **request, "associationId": target, "associationArn": target}
     return AssociationPlan(plan=Plan(steps=(step,), after={wanted.name: {**fields, "tags": tags}}), after=after)
@@ -80,7 +78,7 @@ def plan_update(wanted: Wanted, observed: Association, marked: Marked) -> Associ
             fields=tuple(sorted(changes)),
             reason=f"from {observed.role_arn}" if "role_arn" in changes else "",
             request={"clusterName": marked.owner.cluster_name, "associationId": observed.id, **sent},
-            passing=_ROLE_NOT_READY,
+            passing=ROLE_NOT_READY,
         )
         steps.append(step)
     managed = [name for name, value in wanted.fields().items() if value is not None]
