@@ -103,6 +103,36 @@ def cluster_ready(rehearsal: Rehearsal) -> float:
     return ready
 
 
+ADDONS = ("aws-fsx-csi-driver", "aws-mountpoint-s3-csi-driver", "eks-node-monitoring-agent", "metrics-server")
+SLOW_FACTOR = 6.0  # simulated seconds for each real one, so that an add-on takes five
+
+
+def addons(rehearsal: Rehearsal, directory: Path, *, together: bool) -> float:
+    """Seconds to install four add-ons, by one task or by one for each; they are gone afterwards."""
+    path = directory / "addons.yml"
+    groups = [list(ADDONS)] if together else [[name] for name in ADDONS]
+
+    def tasks(state: str) -> str:
+        form = "    - gpuops.eks.eks_addon: {{cluster_name: {name}, state: {state}, wait_interval: 0.2, addons: {listed}}}\n"
+        listed = [json.dumps([{"name": name} for name in group]) for group in groups]
+        return "".join(form.format(name=rehearsal.cluster, state=state, listed=each) for each in listed)
+
+    path.write_text(FLOOR.format(tasks=tasks("present")))
+    taken = seconds(lambda: playbook(rehearsal, path))
+    path.write_text(FLOOR.format(tasks=tasks("absent")))
+    playbook(rehearsal, path)
+    return taken
+
+
+def side_by_side(table: Table, rehearsal: Rehearsal, directory: Path, empty: float) -> None:
+    """Add-ons made side by side against one after another, without what ansible-playbook itself takes."""
+    rehearsal.control("clock", factor=SLOW_FACTOR)
+    together, alone = (addons(rehearsal, directory, together=way) - empty for way in (True, False))
+    table.add("four add-ons, side by side", f"{together:.1f} s", f"an add-on takes {30 / SLOW_FACTOR:.0f} s to become active")
+    table.add("four add-ons, one after another", f"{alone:.1f} s")
+    table.add("  side by side against one after another", f"{together / alone:.2f}", "ratio, same run")
+
+
 def memory(rehearsal: Rehearsal) -> float:
     return float(sum(process["rss_mib"] for process in json.loads(rehearsal.lab("status", "--json"))["processes"]))
 
@@ -139,6 +169,7 @@ def measure(table: Table, rehearsal: Rehearsal, directory: Path) -> None:
     table.add("site.yml, second run", f"{taken:.1f} s", "limit 45 s")
     table.add("  its tasks", str(tasks))
     table.add("  against the same number of ping tasks", f"{taken / (least['empty'] + tasks * least['ping']):.2f}", "ratio, same run")
+    side_by_side(table, rehearsal, directory, least["empty"])
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import typing as t
 
 import pytest
+import yaml
 
 from lab.aws import requestlog
 from tests.e2e.rehearsal import LEASE, Play, Rehearsal
@@ -24,8 +26,20 @@ CHANGES = {
 UPDATES = ("UpdateClusterConfig", "UpdateClusterVersion", "AssociateEncryptionConfig")
 
 
+def extras(rehearsal: Rehearsal) -> dict[str, t.Any]:
+    """What the blueprint leaves to choice: who is let in, IRSA, the load balancer controller's role, a kubeconfig for people."""
+    policy = {"policy": "AmazonEKSViewPolicy", "namespaces": ["ml"]}
+    return {
+        "eks_cluster_version": "1.35",
+        "eks_cluster_access_entries": [{"principal_arn": f"arn:aws:iam::{rehearsal.about['account']}:role/people", "policies": [policy]}],
+        "eks_cluster_oidc_provider": True,
+        "eks_cluster_load_balancer_controller": True,
+        "eks_cluster_kubeconfig": str(rehearsal.directory / "kubeconfig"),
+    }
+
+
 def converge(rehearsal: Rehearsal, *options: str, **variables: t.Any) -> Play:
-    play = rehearsal.play("site.yml", *options, inventory=BLUEPRINT, **{"eks_cluster_version": "1.35", **variables})
+    play = rehearsal.play("site.yml", *options, inventory=BLUEPRINT, **{**extras(rehearsal), **variables})
     assert play.code == 0, play.output[-6000:]
     return play
 
@@ -39,6 +53,10 @@ def actions(steps: t.Iterable[dict[str, t.Any]]) -> list[str]:
 
 
 def test_the_blueprint_converges(rehearsal: Rehearsal) -> None:
+    trust = {"Effect": "Allow", "Principal": {"AWS": rehearsal.about["account"]}, "Action": "sts:AssumeRole"}
+    rehearsal.client("iam").create_role(
+        RoleName="people", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    )
     converge(rehearsal)
     eks, name = rehearsal.client("eks"), rehearsal.cluster
     cluster = eks.describe_cluster(name=name)["cluster"]
@@ -60,6 +78,29 @@ def test_the_blueprint_converges(rehearsal: Rehearsal) -> None:
         "amazon-cloudwatch-observability",
     }
     assert set(states.values()) == {"ACTIVE"}
+
+
+def test_people_and_pods_are_let_in_as_the_inventory_says(rehearsal: Rehearsal) -> None:
+    eks, name, account = rehearsal.client("eks"), rehearsal.cluster, rehearsal.about["account"]
+    [policy] = eks.list_associated_access_policies(clusterName=name, principalArn=f"arn:aws:iam::{account}:role/people")[
+        "associatedAccessPolicies"
+    ]
+    assert policy["accessScope"] == {"type": "namespace", "namespaces": ["ml"]}
+    accounts = {each["serviceAccount"] for each in eks.list_pod_identity_associations(clusterName=name)["associations"]}
+    assert accounts == {"aws-node", "ebs-csi-controller-sa", "cloudwatch-agent", "aws-load-balancer-controller"}
+    issuer = eks.describe_cluster(name=name)["cluster"]["identity"]["oidc"]["issuer"].removeprefix("https://")
+    providers = rehearsal.client("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"]
+    assert [provider["Arn"] for provider in providers] == [f"arn:aws:iam::{account}:oidc-provider/{issuer}"]
+
+
+def test_the_kubeconfig_for_people_holds_no_token(rehearsal: Rehearsal) -> None:
+    path = rehearsal.directory / "kubeconfig"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    [user] = config["users"]
+    assert set(user["user"]) == {"exec"}
+    assert user["user"]["exec"]["args"][-4:] == ["--cluster-name", rehearsal.cluster, "--output", "json"]
+    assert config["clusters"][0]["cluster"]["server"].startswith("https://")
+    assert path.stat().st_mode & 0o077 == 0
 
 
 def test_nothing_has_a_way_to_the_internet(rehearsal: Rehearsal) -> None:
@@ -105,7 +146,7 @@ def test_a_second_run_writes_nothing_and_reads_little(rehearsal: Rehearsal) -> N
 
 @pytest.mark.soak
 def test_a_plan_is_the_same_when_nothing_has_changed(rehearsal: Rehearsal) -> None:
-    hashes = {outcome(rehearsal.play("playbooks/plan.yml", inventory=BLUEPRINT, eks_cluster_version="1.35")) for _run in range(2)}
+    hashes = {outcome(rehearsal.play("playbooks/plan.yml", inventory=BLUEPRINT, **extras(rehearsal))) for _run in range(2)}
     assert len(hashes) == 1
 
 
@@ -128,7 +169,7 @@ def test_what_changes_at_once_goes_in_the_legal_order(rehearsal: Rehearsal) -> N
 @pytest.mark.soak
 def test_an_apply_stops_where_the_plan_is_not_the_one_that_was_looked_at(rehearsal: Rehearsal) -> None:
     wanted = {**CHANGES, "eks_cluster_logging_types": ["api"]}
-    looked = outcome(rehearsal.play("playbooks/plan.yml", inventory=BLUEPRINT, **wanted))
+    looked = outcome(rehearsal.play("playbooks/plan.yml", inventory=BLUEPRINT, **{**extras(rehearsal), **wanted}))
     before = rehearsal.write_count()
     other = rehearsal.play(
         "site.yml", inventory=BLUEPRINT, **{**wanted, "eks_cluster_logging_types": ["audit"], "gpuops_plan_hash": looked}
@@ -138,13 +179,13 @@ def test_an_apply_stops_where_the_plan_is_not_the_one_that_was_looked_at(rehears
     assert rehearsal.write_count() == before
     converge(rehearsal, **wanted, gpuops_plan_hash=looked)
     assert rehearsal.write_count() > before
-    late = rehearsal.play("site.yml", inventory=BLUEPRINT, **wanted, gpuops_plan_hash=looked)
+    late = rehearsal.play("site.yml", inventory=BLUEPRINT, **{**extras(rehearsal), **wanted}, gpuops_plan_hash=looked)
     assert late.code != 0
 
 
 @pytest.mark.soak
 def test_the_nodes_follow_the_control_plane(rehearsal: Rehearsal) -> None:
-    play = rehearsal.play("playbooks/upgrade.yml", inventory=BLUEPRINT, **CHANGES)
+    play = rehearsal.play("playbooks/upgrade.yml", inventory=BLUEPRINT, **{**extras(rehearsal), **CHANGES})
     assert play.code == 0, play.output[-6000:]
     eks, name = rehearsal.client("eks"), rehearsal.cluster
     groups = eks.list_nodegroups(clusterName=name)["nodegroups"]
@@ -152,7 +193,7 @@ def test_the_nodes_follow_the_control_plane(rehearsal: Rehearsal) -> None:
     [proxy] = [eks.describe_addon(clusterName=name, addonName="kube-proxy")["addon"]["addonVersion"]]
     assert proxy.startswith("v1.36")
     before = rehearsal.write_count()
-    again = rehearsal.play("playbooks/upgrade.yml", inventory=BLUEPRINT, **CHANGES)
+    again = rehearsal.play("playbooks/upgrade.yml", inventory=BLUEPRINT, **{**extras(rehearsal), **CHANGES})
     assert again.changed == []
     assert rehearsal.write_count() == before
 
@@ -171,6 +212,7 @@ def test_destroy_respects_deletion_protection_and_leaves_nothing(rehearsal: Rehe
     keys = rehearsal.client("kms").list_keys()["Keys"]
     states = {rehearsal.client("kms").describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"] for key in keys}
     assert states == {"PendingDeletion"}
+    assert rehearsal.client("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"] == []
     assert rehearsal.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/eks/{rehearsal.cluster}/")["logGroups"] == []
     assert [role["RoleName"] for role in rehearsal.client("iam").list_roles()["Roles"] if rehearsal.cluster in role["RoleName"]] == []
 
