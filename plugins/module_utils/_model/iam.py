@@ -55,6 +55,7 @@ class Identity:
     """What an add-on takes by Pod Identity: its service account, managed policies by name, and a policy where none of these is narrow enough."""
 
     service_account: str
+    namespace: str = "kube-system"
     policies: tuple[str, ...] = ()
     statements: t.Callable[[Settings], list[Document]] | None = None
 
@@ -70,7 +71,7 @@ def cluster_roles(settings: Settings) -> list[Document]:
     for name in identified(settings):
         identity = IDENTITIES[name]
         statements = identity.statements(settings) if identity.statements else []
-        roles.append(_role(settings, name, _pods(settings.owner, identity.service_account), identity.policies, statements))
+        roles.append(_role(settings, name, _pods(settings.owner, identity), identity.policies, statements))
     return roles
 
 
@@ -114,9 +115,13 @@ def _service(principal: str) -> Document:
     return {"Effect": "Allow", "Principal": {"Service": principal}, "Action": "sts:AssumeRole"}
 
 
-def _pods(owner: Owner, service_account: str) -> Document:
+def _pods(owner: Owner, identity: Identity) -> Document:
     """Only the add-on's own pods, and only of this cluster (EKS User Guide, EKS Pod Identity: session tags)."""
-    tags = {"eks-cluster-arn": owner.arn, "kubernetes-service-account": service_account}
+    tags = {
+        "eks-cluster-arn": owner.arn,
+        "kubernetes-namespace": identity.namespace,
+        "kubernetes-service-account": identity.service_account,
+    }
     return {
         "Effect": "Allow",
         "Principal": {"Service": "pods.eks.amazonaws.com"},
@@ -180,18 +185,7 @@ def _load_balancers(settings: Settings) -> list[Document]:
     tagged = {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in tag.items()}}
     owner = settings.owner
     groups = (f"arn:{owner.partition}:ec2:{owner.region}:{owner.account}:security-group/*",)
-    balancing = [
-        f"arn:{owner.partition}:elasticloadbalancing:{owner.region}:{owner.account}:{kind}/*"
-        for kind in (
-            "loadbalancer/net",
-            "loadbalancer/app",
-            "targetgroup",
-            "listener/net",
-            "listener/app",
-            "listener-rule/net",
-            "listener-rule/app",
-        )
-    ]
+    balancing = [f"arn:{owner.partition}:elasticloadbalancing:{owner.region}:{owner.account}:{kind}/*" for kind in _BALANCING]
     return [
         _allow("Look", _LOAD_BALANCER_READS),
         _allow(
@@ -200,7 +194,7 @@ def _load_balancers(settings: Settings) -> list[Document]:
             (f"arn:{owner.partition}:iam::{owner.account}:role/aws-service-role/elasticloadbalancing.amazonaws.com/*",),
             StringEquals={"iam:AWSServiceName": "elasticloadbalancing.amazonaws.com"},
         ),
-        _allow("OpenPorts", ("ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress"), groups, **_owned_or_tagged(owner)),
+        _allow("OpenPorts", _PORTS, groups, **_owned_or_tagged(owner)),
         _allow("MakeGroup", ("ec2:CreateSecurityGroup",), (f"arn:{owner.partition}:ec2:{owner.region}:{owner.account}:vpc/*",)),
         _allow("MakeTaggedGroup", ("ec2:CreateSecurityGroup",), groups, **requested),
         _allow(
@@ -209,14 +203,19 @@ def _load_balancers(settings: Settings) -> list[Document]:
             groups,
             StringEquals={**requested["StringEquals"], "ec2:CreateAction": "CreateSecurityGroup"},
         ),
-        _allow("ChangeOwnGroups", ("ec2:CreateTags", "ec2:DeleteTags", "ec2:DeleteSecurityGroup"), groups, **tagged),
+        _allow("ChangeOwnGroups", ("ec2:CreateTags", "ec2:DeleteTags", "ec2:DeleteSecurityGroup", *_PORTS), groups, **tagged),
         _allow(
             "MakeLoadBalancers",
             ("elasticloadbalancing:CreateLoadBalancer", "elasticloadbalancing:CreateTargetGroup"),
             balancing,
             **requested,
         ),
-        _allow("TagAtCreation", ("elasticloadbalancing:AddTags",), balancing, **requested),
+        _allow(
+            "TagAtCreation",
+            ("elasticloadbalancing:AddTags",),
+            balancing,
+            StringEquals={**requested["StringEquals"], "elasticloadbalancing:CreateAction": list(_CREATES)},
+        ),
         _allow("ChangeOwn", _LOAD_BALANCER_CHANGES, balancing, **tagged),
     ]
 
@@ -226,6 +225,17 @@ def _owned_or_tagged(owner: Owner) -> Document:
     return {"StringEquals": {f"aws:ResourceTag/kubernetes.io/cluster/{owner.cluster_name}": "owned"}}
 
 
+_PORTS = ("ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress")
+_BALANCING = (
+    "loadbalancer/net",
+    "loadbalancer/app",
+    "targetgroup",
+    "listener/net",
+    "listener/app",
+    "listener-rule/net",
+    "listener-rule/app",
+)
+_CREATES = ("CreateLoadBalancer", "CreateTargetGroup", "CreateListener", "CreateRule")
 _LOAD_BALANCER_READS = (
     "acm:DescribeCertificate",
     "acm:ListCertificates",
@@ -240,6 +250,7 @@ _LOAD_BALANCER_READS = (
     "ec2:DescribeSubnets",
     "ec2:DescribeTags",
     "ec2:DescribeVpcs",
+    "ec2:GetSecurityGroupsForVpc",
     "elasticloadbalancing:Describe*",
 )
 _LOAD_BALANCER_CHANGES = (
@@ -253,6 +264,7 @@ _LOAD_BALANCER_CHANGES = (
     "elasticloadbalancing:DeleteTargetGroup",
     "elasticloadbalancing:DeregisterTargets",
     "elasticloadbalancing:ModifyListener",
+    "elasticloadbalancing:ModifyListenerAttributes",
     "elasticloadbalancing:ModifyLoadBalancerAttributes",
     "elasticloadbalancing:ModifyRule",
     "elasticloadbalancing:ModifyTargetGroup",
@@ -261,6 +273,7 @@ _LOAD_BALANCER_CHANGES = (
     "elasticloadbalancing:RemoveListenerCertificates",
     "elasticloadbalancing:RemoveTags",
     "elasticloadbalancing:SetIpAddressType",
+    "elasticloadbalancing:SetRulePriorities",
     "elasticloadbalancing:SetSecurityGroups",
     "elasticloadbalancing:SetSubnets",
 )
@@ -273,7 +286,9 @@ IDENTITIES: t.Mapping[str, Identity] = {
     "aws-efs-csi-driver": Identity(service_account="efs-csi-controller-sa", policies=("service-role/AmazonEFSCSIDriverPolicy",)),
     "aws-fsx-csi-driver": Identity(service_account="fsx-csi-controller-sa", statements=_lustre),
     "aws-mountpoint-s3-csi-driver": Identity(service_account="s3-csi-driver-sa", statements=_buckets),
-    "amazon-cloudwatch-observability": Identity(service_account="cloudwatch-agent", policies=("CloudWatchAgentServerPolicy",)),
+    "amazon-cloudwatch-observability": Identity(
+        service_account="cloudwatch-agent", namespace="amazon-cloudwatch", policies=("CloudWatchAgentServerPolicy",)
+    ),
     LOAD_BALANCER_CONTROLLER: Identity(service_account=LOAD_BALANCER_CONTROLLER, statements=_load_balancers),
 }
 

@@ -124,8 +124,8 @@ def _storage_faults(variables: Variables) -> list[Fault]:
     agent = (
         any(isinstance(one, t.Mapping) and one.get("name") == POD_IDENTITY_AGENT for one in addons) if isinstance(addons, list) else True
     )
-    if isinstance(storage, list) and storage and not agent:
-        allowed = f"with {POD_IDENTITY_AGENT}, by which the drivers of eks_cluster_storage get their credentials"
+    if (storage or variables.get("eks_cluster_load_balancer_controller") is True) and not agent:
+        allowed = f"with {POD_IDENTITY_AGENT}, by which storage drivers and the load balancer controller get their credentials"
         faults.append(Fault(path="eks_cluster_addons", value=addons, allowed=allowed, source="Amazon EKS user guide, EKS Pod Identity"))
     return faults
 

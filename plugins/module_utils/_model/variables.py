@@ -295,10 +295,10 @@ CLUSTER: Options = {
     },
     "eks_cluster_secrets_encryption": {
         "type": "bool",
-        "default": True,
+        "default": None,
         "description": [
             "Whether the cluster's secrets are encrypted with a KMS key of the account's own. EKS does not take a key away again: false only "
-            "means that none is added."
+            "means that none is added. Null: yes, unless O(eks_cluster_adopt) is true."
         ],
     },
     "eks_cluster_secrets_key_arn": {
@@ -345,10 +345,11 @@ CLUSTER: Options = {
         "type": "list",
         "elements": "dict",
         "options": ADDON_OPTIONS,
-        "default": [{"name": name} for name in CORE_ADDONS],
+        "default": None,
         "description": [
-            "EKS add-ons. Add-ons that need AWS permissions get an IAM role by Pod Identity, unless they name one. Without a version: the default one "
-            "of the cluster's version when it is installed, kept afterwards; the playbook C(upgrade) moves it."
+            f"EKS add-ons. Null: {', '.join(CORE_ADDONS)}; none where O(eks_cluster_adopt) is true.",
+            "Add-ons that need AWS permissions get an IAM role by Pod Identity, unless they name one. Without a version: the default one "
+            "of the cluster's version when it is installed, kept afterwards; the playbook C(upgrade) moves it.",
         ],
     },
     "eks_cluster_storage": {

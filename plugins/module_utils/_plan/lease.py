@@ -40,7 +40,7 @@ def decide(
         return Decision(word="take", generation=1)
     if last.process == me and not last.released and not last.expired(now):
         return Decision(word="extend", generation=last.generation, lease=last)
-    gone = last.process.host == me.host and last.process.machine == me.machine and not alive(last.process)
+    gone = last.process.host == me.host and last.process.machine == me.machine != "" and not alive(last.process)
     if last.released or last.expired(now) or gone or break_lease:
         return Decision(word="take", generation=last.generation + 1, lease=last)
     return Decision(word="refuse", generation=last.generation, lease=last)

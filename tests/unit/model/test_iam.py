@@ -62,7 +62,11 @@ def test_a_pods_role_can_only_be_taken_by_that_add_ons_pods_of_that_cluster() ->
     assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"}
     assert statement["Action"] == ["sts:AssumeRole", "sts:TagSession"]
     assert statement["Condition"] == {
-        "StringEquals": {"aws:RequestTag/eks-cluster-arn": ARN, "aws:RequestTag/kubernetes-service-account": "aws-node"}
+        "StringEquals": {
+            "aws:RequestTag/eks-cluster-arn": ARN,
+            "aws:RequestTag/kubernetes-namespace": "kube-system",
+            "aws:RequestTag/kubernetes-service-account": "aws-node",
+        }
     }
 
 
@@ -113,6 +117,8 @@ def test_the_load_balancer_controller_changes_only_what_carries_its_clusters_tag
     found = statements(roles(load_balancer_controller=True)["aws-load-balancer-controller"])
     tag = {"elbv2.k8s.aws/cluster": "demo"}
     assert found["ChangeOwn"]["Condition"] == {"StringEquals": {f"aws:ResourceTag/{key}": value for key, value in tag.items()}}
+    assert "ec2:AuthorizeSecurityGroupIngress" in found["ChangeOwnGroups"]["Action"]
+    assert "elasticloadbalancing:CreateAction" in found["TagAtCreation"]["Condition"]["StringEquals"]
     assert found["MakeLoadBalancers"]["Condition"] == {"StringEquals": {f"aws:RequestTag/{key}": value for key, value in tag.items()}}
 
 

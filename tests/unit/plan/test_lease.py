@@ -63,6 +63,11 @@ def test_who_gets_the_lease(leases: list[Lease], alive: t.Callable[[Process], bo
     assert (decision.word, decision.generation) == expected
 
 
+def test_where_nothing_tells_machines_apart_no_process_counts_as_gone() -> None:
+    me, other = (dataclasses.replace(one, machine="") for one in (ME, OTHER))
+    assert decide([lease(process=other)], me, NOW, dead).word == "refuse"
+
+
 def test_a_lease_can_be_broken_on_purpose() -> None:
     assert decide([lease(process=ELSEWHERE)], ME, NOW, living, break_lease=True).word == "take"
     assert decide([lease(process=ME)], ME, NOW, living, break_lease=True).word == "extend"
