@@ -22,8 +22,8 @@ from surroundings import BIN, checkout, without_aws
 MOLECULE = ROOT / "extensions" / "molecule"
 LAB = ROOT / ".lab-molecule"  # as extensions/molecule/config.yml says
 OWNER = "default"  # starts and stops the lab that the others share
-# Each needs a cluster of its own; what they show of one is in tests/wire and, of add-ons, in the short set.
-SOAK = frozenset({"access/lifecycle", "oidc/lifecycle", "pod_identity/lifecycle"})
+# The rest is in the short set, and site.yml as a whole is in tests/e2e.
+SOAK = frozenset({"access/lifecycle", "encryption_key/lifecycle", "lease/lifecycle", "oidc/lifecycle", "pod_identity/lifecycle"})
 
 
 def scenarios(directory: Path) -> list[str]:

@@ -131,7 +131,8 @@ def test_gates_see_no_aws_account() -> None:
     }
 
 
-def test_scenarios_are_found_and_the_owner_of_the_lab_is_no_subject(tmp_path: Path) -> None:
+def test_scenarios_are_found_and_the_owner_of_the_lab_is_no_subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios, "SOAK", frozenset())
     for name in ("default", "nodepool/modify", "nodepool/create", "cluster/delete"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "molecule.yml").touch()
@@ -143,6 +144,10 @@ def test_scenarios_are_found_and_the_owner_of_the_lab_is_no_subject(tmp_path: Pa
 def test_no_scenario_is_a_failure() -> None:
     with pytest.raises(SystemExit, match="holds no scenario"):
         scenarios.command(every=True, names=[])
+
+
+def test_the_soak_set_names_scenarios_that_there_are() -> None:
+    assert scenarios.SOAK < set(scenarios.scenarios(scenarios.MOLECULE))
 
 
 def test_soak_set_is_left_out_of_the_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
