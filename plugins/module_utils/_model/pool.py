@@ -19,7 +19,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     NODEPOOL_LABEL,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import tag_texts
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import GpuResources, Mig, Sharing
 
 Params = t.Mapping[str, t.Any]
 
@@ -191,6 +191,114 @@ class Disk:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """How instances are bought. ``reservations`` are ids; base and percentage are those of one mixed Auto Scaling group."""
+
+    types: tuple[str, ...] = DEFAULT_CAPACITY
+    on_demand_base: int | None = None
+    on_demand_percentage: int | None = None
+    reservations: tuple[str, ...] = ()
+
+    @classmethod
+    def from_params(cls, params: Params) -> Capacity:
+        return cls(
+            types=_strings(params, "types") or DEFAULT_CAPACITY,
+            on_demand_base=params.get("on_demand_base"),
+            on_demand_percentage=params.get("on_demand_percentage"),
+            reservations=_strings(params, "reservations"),
+        )
+
+    @property
+    def mixed(self) -> bool:
+        """Whether On-Demand and Spot instances are in one group."""
+        return self.on_demand_base is not None or self.on_demand_percentage is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a pool may grow to; ``gpus`` are physical ones."""
+
+    gpus: int | None = None
+    cpus: int | None = None
+    memory_gib: int | None = None
+
+    @classmethod
+    def from_params(cls, params: Params) -> Limits:
+        return cls(gpus=params.get("gpus"), cpus=params.get("cpus"), memory_gib=params.get("memory_gib"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ami:
+    """The image: a family and a release of it, or one of the user's own by id, name and owner, or SSM parameter."""
+
+    family: str | None = None
+    release: str | None = None
+    id: str | None = None
+    name: str | None = None
+    owner: str | None = None
+    ssm_parameter: str | None = None
+
+    @classmethod
+    def from_params(cls, params: Params) -> Ami:
+        return cls(**{name: params.get(name) for name in ("family", "release", "id", "name", "owner", "ssm_parameter")})
+
+    @property
+    def custom(self) -> bool:
+        """Whether the image is the user's own."""
+        return bool(self.id or self.name or self.ssm_parameter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmPool:
+    """Instances that are kept prepared. None is what the user did not set."""
+
+    min_size: int | None = None
+    max_prepared: int | None = None
+    state: str | None = None
+    reuse_on_scale_in: bool | None = None
+
+    @classmethod
+    def from_params(cls, params: Params) -> WarmPool:
+        return cls(**{name: params.get(name) for name in ("min_size", "max_prepared", "state", "reuse_on_scale_in")})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disruption:
+    """When nodes may go. ``budgets`` are Karpenter's own; durations are Go's (30s, 10m) or Never."""
+
+    consolidation: str | None = None
+    consolidate_after: str | None = None
+    budgets: tuple[t.Mapping[str, t.Any], ...] | None = None
+    expire_after: str | None = None
+
+    @classmethod
+    def from_params(cls, params: Params) -> Disruption:
+        budgets = params.get("budgets")
+        return cls(
+            consolidation=params.get("consolidation"),
+            consolidate_after=params.get("consolidate_after"),
+            budgets=None if budgets is None else tuple(budgets),
+            expire_after=params.get("expire_after"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What is merged last into the service's own forms: dictionaries deep, lists replaced."""
+
+    node_pool: Params = field(default_factory=dict)
+    node_class: Params = field(default_factory=dict)
+    launch_template: Params = field(default_factory=dict)
+    node_group: Params = field(default_factory=dict)
+    auto_scaling_group: Params = field(default_factory=dict)
+
+    @classmethod
+    def from_params(cls, params: Params) -> Overrides:
+        names = ("node_pool", "node_class", "launch_template", "node_group", "auto_scaling_group")
+        return cls(**{name: section(params, name) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Update:
     max_unavailable: int | None = None
     strategy: str | None = None
@@ -209,50 +317,94 @@ class Pool:
     accelerator: str = "nvidia"
     provisioner: str = "managed_node_group"
     instances: InstanceRequirements = field(default_factory=InstanceRequirements)
-    capacity_types: tuple[str, ...] = DEFAULT_CAPACITY
+    capacity: Capacity = field(default_factory=Capacity)
     zones: tuple[str, ...] = ()
     scaling: Scaling = field(default_factory=Scaling)
-    max_gpus: int | None = None
-    ami_family: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    priority: int | None = None
+    ami: Ami = field(default_factory=Ami)
     disk: Disk = field(default_factory=Disk)
     instance_store: str | None = None
     labels: t.Mapping[str, str] | None = None
     taints: tuple[Taint, ...] | None = None
+    startup_taints: tuple[Taint, ...] | None = None
+    mig: Mig | None = None
     sharing: Sharing | None = None
     subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    efa: bool | None = None
+    placement_group: str | None = None
     node_role: str | None = None
+    instance_profile: str | None = None
+    policies: tuple[str, ...] = ()
     update: Update = field(default_factory=Update)
+    warm_pool: WarmPool | None = None
+    disruption: Disruption = field(default_factory=Disruption)
     repair: bool | None = None
     tags: t.Mapping[str, str] | None = None
+    user_data: tuple[str, ...] | None = None
+    adopt: bool = False
+    overrides: Overrides = field(default_factory=Overrides)
     volumes_key: str | None = None
 
     @classmethod
     def from_params(cls, params: Params, *, path: str = "", node_role: str | None = None, volumes_key: str | None = None) -> Pool:
         """From validated options (pool_faults); ``node_role`` is the role of pools that name none, ``volumes_key`` the KMS key of new ones."""
-        disk, taints, sharing = section(params, "disk"), params.get("taints"), params.get("sharing")
+        disk, sharing, mig, network = section(params, "disk"), params.get("sharing"), params.get("mig"), section(params, "network")
+        iam, user_data, warm_pool = section(params, "iam"), params.get("user_data"), params.get("warm_pool")
         return cls(
             name=params["name"],
             path=path,
             accelerator=params.get("accelerator") or "nvidia",
             provisioner=params.get("provisioner") or "managed_node_group",
             instances=InstanceRequirements.from_params(section(params, "instances")),
-            capacity_types=_strings(section(params, "capacity"), "types") or DEFAULT_CAPACITY,
+            capacity=Capacity.from_params(section(params, "capacity")),
             zones=_strings(params, "zones"),
             scaling=Scaling.from_params(section(params, "scaling")),
-            max_gpus=section(params, "limits").get("gpus"),
-            ami_family=section(params, "ami").get("family"),
+            limits=Limits.from_params(section(params, "limits")),
+            priority=params.get("priority"),
+            ami=Ami.from_params(section(params, "ami")),
             disk=Disk.from_params(disk),
             instance_store=disk.get("instance_store"),
             labels=_texts(params.get("labels")),
-            taints=None if taints is None else tuple(Taint.from_params(taint) for taint in taints),
+            taints=_taints(params.get("taints")),
+            startup_taints=_taints(params.get("startup_taints")),
+            mig=None if mig is None else Mig.from_params(mig),
             sharing=None if sharing is None else Sharing.from_params(sharing),
-            subnets=_strings(section(params, "network"), "subnets"),
-            node_role=section(params, "iam").get("node_role") or node_role,
+            subnets=_strings(network, "subnets"),
+            security_groups=_strings(network, "security_groups"),
+            efa=network.get("efa"),
+            placement_group=network.get("placement_group"),
+            node_role=iam.get("node_role") or (None if iam.get("instance_profile") else node_role),
+            instance_profile=iam.get("instance_profile"),
+            policies=_strings(iam, "policies"),
             update=Update.from_params(section(params, "update")),
+            warm_pool=None if warm_pool is None else WarmPool.from_params(warm_pool),
+            disruption=Disruption.from_params(section(params, "disruption")),
             repair=section(params, "repair").get("enabled"),
             tags=_texts(params.get("tags")),
+            user_data=None if user_data is None else tuple(user_data),
+            adopt=bool(params.get("adopt")),
+            overrides=Overrides.from_params(section(params, "overrides")),
             volumes_key=volumes_key,
         )
+
+    @property
+    def capacity_types(self) -> tuple[str, ...]:
+        return self.capacity.types
+
+    @property
+    def max_gpus(self) -> int | None:
+        return self.limits.gpus
+
+    @property
+    def ami_family(self) -> str | None:
+        return self.ami.family
+
+    @property
+    def gpu_resources(self) -> GpuResources:
+        """What its nodes advertise instead of, or besides, their physical GPUs."""
+        return GpuResources(sharing=self.created_sharing, mig=self.mig)
 
     @property
     def nvidia(self) -> bool:
@@ -294,6 +446,10 @@ class Pool:
         if self.nvidia and self.effective_ami_family != "bottlerocket":
             labels[DEVICE_PLUGIN_CONFIG_LABEL] = self.created_sharing.configuration
         return labels
+
+
+def _taints(values: t.Iterable[Params] | None) -> tuple[Taint, ...] | None:
+    return None if values is None else tuple(Taint.from_params(taint) for taint in values)
 
 
 def _texts(values: t.Mapping[str, t.Any] | None) -> dict[str, str] | None:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_RESOURCE
@@ -22,6 +22,7 @@ SHARING_OPTIONS: dict[str, dict[str, t.Any]] = {
     "rename": {"type": "bool", "default": False},
     "fail_requests_greater_than_one": {"type": "bool", "default": True},
 }
+_NVIDIA = "nvidia.com"
 _REPLICAS_SOURCE = "NVIDIA k8s-device-plugin, api/config/v1/replicas.go: number of replicas must be >= 2"
 
 
@@ -67,6 +68,55 @@ class Sharing:
     def advertised(self, gpus: int) -> int:
         """How many of ``resource`` a node with this many physical GPUs advertises."""
         return gpus * self.replicas
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mig:
+    """The ``mig`` of a pool: how each GPU is cut. ``layout`` is profile -> instances per GPU (1g.5gb: 7), the same on every GPU.
+
+    With strategy single all instances are advertised as nvidia.com/gpu, with mixed each profile as a resource of its own.
+    """
+
+    strategy: str = "mixed"
+    layout: t.Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_params(cls, params: t.Mapping[str, t.Any]) -> Mig:
+        return cls(
+            strategy=params.get("strategy") or "mixed", layout={name: int(count) for name, count in (params.get("layout") or {}).items()}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuResources:
+    """What nodes advertise by ``sharing`` and ``mig``: the one place where autoscalers' view of a pool is computed."""
+
+    sharing: Sharing = field(default_factory=lambda: Sharing())
+    mig: Mig | None = None
+
+    def advertised(self, gpus: int) -> dict[str, int]:
+        """Extended resource -> how many a node with this many physical GPUs advertises.
+
+        Where the resource has another name than nvidia.com/gpu, that one is there with 0: both autoscalers otherwise count the physical
+        GPUs of the instance type as well (cluster-autoscaler's template node; Karpenter's instance type).
+        """
+        if self.mig is not None and self.mig.strategy == "mixed":
+            profiles = {f"{_NVIDIA}/mig-{profile.replace('+', '.')}": gpus * count for profile, count in self.mig.layout.items() if count}
+            return {GPU_RESOURCE: 0, **profiles}
+        if self.mig is not None:
+            return {GPU_RESOURCE: gpus * sum(self.mig.layout.values())}
+        count = self.sharing.advertised(gpus)
+        return {GPU_RESOURCE: 0, self.sharing.resource: count} if self.sharing.rename else {GPU_RESOURCE: count}
+
+    def per_gpu(self) -> int | None:
+        """How many nvidia.com/gpu one physical GPU is advertised as; None where nodes advertise other resources only."""
+        count = self.advertised(1)[GPU_RESOURCE]
+        return count or None
+
+    @property
+    def divided(self) -> bool:
+        """Whether nodes advertise anything but their physical GPUs."""
+        return self.advertised(1) != {GPU_RESOURCE: 1}
 
 
 def sharing_faults(params: t.Mapping[str, t.Any] | None, path: str) -> list[Fault]:

@@ -13,7 +13,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import Insta
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate, TemplateContent, new_content
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_from_api
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
-from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Disk, Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Disk, Limits, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, PoolsPlan, plan_absent, plan_pools
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import (
@@ -160,7 +160,7 @@ def test_a_gpu_limit_below_one_node_is_refused() -> None:
     (fault,) = resolve(wanted).faults
     assert (fault.path, fault.value, fault.source) == ("limits.gpus", 3, "the collection's options")
     assert fault.allowed.startswith("at least 4, the GPUs of one node of inference-us-west-2a-4gpu-on-demand")
-    assert resolve(dataclasses.replace(wanted, max_gpus=4)).faults == ()
+    assert resolve(dataclasses.replace(wanted, limits=Limits(gpus=4))).faults == ()
 
 
 def test_types_come_with_the_fewest_cpus_first_and_at_most_twenty() -> None:

@@ -1,0 +1,60 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""What the parts of eks_gpu_nodepool, one for each provisioner, get and give."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import Subnet
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
+from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Run
+
+Result = dict[str, t.Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What was read for all pools of a run.
+
+    ``cluster`` is that of eks:DescribeCluster, None where check mode plans for one that will be. ``subnets`` are those of each pool by its
+    name, ``facts`` what EC2 said of the types that the pools name, ``roles`` the ARNs of node roles by the name or ARN that pools give.
+    """
+
+    run: Run
+    owner: Owner
+    cluster: t.Mapping[str, t.Any] | None
+    subnets: t.Mapping[str, tuple[Subnet, ...]] = field(default_factory=dict)
+    facts: Ec2Facts = field(default_factory=lambda: Ec2Facts(types={}, offerings={}))
+    roles: t.Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One provisioner's part: its plan, what stands against it, and the pools as they will be.
+
+    ``results`` are by the pools' names, as they will be after the plan; ``describe`` reads them again after it was applied.
+    """
+
+    plan: Plan = field(default_factory=Plan)
+    faults: tuple[Fault, ...] = ()
+    results: t.Mapping[str, Result] = field(default_factory=dict)
+    describe: t.Callable[[], t.Mapping[str, Result]] | None = None
+
+
+class Provisioner(t.Protocol):
+    """How pools of one provisioner are planned. Both read, neither writes."""
+
+    def present(self, context: Context, pools: t.Sequence[Pool]) -> Part:
+        """The pools as they should be."""
+
+    def absent(self, context: Context, names: t.Sequence[str]) -> Part:
+        """The pools of these names gone, as far as they are this provisioner's."""
