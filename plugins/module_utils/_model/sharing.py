@@ -91,7 +91,7 @@ class Mig:
 class GpuResources:
     """What nodes advertise by ``sharing`` and ``mig``: the one place where autoscalers' view of a pool is computed."""
 
-    sharing: Sharing = field(default_factory=lambda: Sharing())
+    sharing: Sharing = field(default_factory=Sharing)
     mig: Mig | None = None
 
     def advertised(self, gpus: int) -> dict[str, int]:
