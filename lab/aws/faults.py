@@ -15,6 +15,7 @@ _FIELDS: dict[str, frozenset[str]] = {
     "api": frozenset({"service", "operation", "code", "message", "status", "times", "after", "drop_reply", "principal"}),
     "capacity": frozenset({"instance_type", "zone", "capacity_type", "times"}),
     "addon": frozenset({"cluster", "addon", "status", "code", "message", "times", "after"}),
+    "hold": frozenset({"except_service", "after"}),
     "update": frozenset({"cluster", "nodegroup", "type", "code", "message", "times", "after"}),
 }
 
@@ -29,6 +30,7 @@ class Fault:
     after: int
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     hits: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
 
     def matches(self, **facts: str) -> bool:
         """Whether each of ``facts`` is what the rule names, or named by none."""
@@ -66,7 +68,7 @@ class Faults:
         unknown = rule.keys() - _FIELDS[kind]
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: not a field of a fault of kind {kind} ({', '.join(sorted(_FIELDS[kind]))})")
-        times = int(rule.pop("times", ALWAYS if kind in ("capacity", "addon") else 1))
+        times = int(rule.pop("times", ALWAYS if kind in ("capacity", "addon", "hold") else 1))
         fault = Fault(kind, rule, times, int(rule.pop("after", 0)))
         with self._lock:
             self._faults.append(fault)
@@ -75,7 +77,10 @@ class Faults:
     def clear(self, fault_id: str | None = None) -> None:
         """Drop one fault, or all."""
         with self._lock:
-            self._faults = [fault for fault in self._faults if fault_id is not None and fault.id != fault_id]
+            gone = [fault for fault in self._faults if fault_id is None or fault.id == fault_id]
+            self._faults = [fault for fault in self._faults if fault not in gone]
+        for fault in gone:
+            fault.over.set()
 
     def list(self) -> list[dict[str, t.Any]]:
         with self._lock:
@@ -84,6 +89,15 @@ class Faults:
     def for_call(self, call: Call) -> Fault | None:
         """The API fault that strikes ``call``, if any."""
         return self._strike("api", service=call.service, operation=call.operation, principal=call.principal_arn)
+
+    def hold(self, call: Call) -> None:
+        """Keep a mutating call waiting as long as a fault of kind hold is there, and refuse it then: it is never carried out."""
+        with self._lock:
+            held = [fault for fault in self._faults if fault.kind == "hold" and fault.rule.get("except_service") != call.service]
+            holding = [fault for fault in held if call.mutating and fault.take()]
+        for fault in holding:
+            fault.over.wait()
+            raise AwsError("ServiceUnavailable", "The lab held this call back.", 503)
 
     def for_update(self, cluster: str, nodegroup: str, update_type: str) -> Fault | None:
         """The fault that makes an EKS update fail, if any."""

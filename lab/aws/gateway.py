@@ -98,6 +98,7 @@ class Gateway:
             fault = self._faults.for_call(call)
             if fault is not None and not fault.rule.get("drop_reply"):
                 raise fault_error(fault)
+            self._faults.hold(call)
             self._consistency.check(call)
             response = self._dispatch(call, environ)
             self._consistency.answered(call, response)

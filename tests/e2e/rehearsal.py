@@ -120,10 +120,10 @@ class Rehearsal:
         pki = Path(found["directory"]) / "pki"
         return Kube(Access(found["endpoint"], pki / "ca.crt", pki / "loops.crt", pki / "loops.key"))
 
-    def control(self, lever: str, **request: t.Any) -> dict[str, t.Any]:
+    def control(self, lever: str, *, method: str = "POST", **request: t.Any) -> dict[str, t.Any]:
         """Pull one of the lab's levers (lab/README.md) and return what it says."""
         url = f"{self.about['endpoint']}/_lab/{lever}"
-        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(request).encode(), method="POST"), timeout=10) as reply:
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(request).encode(), method=method), timeout=10) as reply:
             found: dict[str, t.Any] = json.loads(reply.read())
         return found
 
@@ -180,7 +180,14 @@ class Rehearsal:
         }
 
     def interrupted_play(self, playbook: str, *, after_writes: int, seconds: float = 300, **variables: t.Any) -> bool:
-        """Run a playbook and kill it, children and all, once it has made so many more mutating AWS calls; False when it ended before."""
+        """Run a playbook and kill it, children and all, once it has made exactly so many more mutating AWS calls; False when it ended before."""
+        held = self.control("faults", kind="hold", except_service=LEASE, after=after_writes)
+        try:
+            return self._killed(playbook, after_writes, seconds, variables)
+        finally:
+            self.control("faults", method="DELETE", id=held["fault"]["id"])
+
+    def _killed(self, playbook: str, after_writes: int, seconds: float, variables: dict[str, t.Any]) -> bool:
         goal = len(self.aws_writes()) + after_writes
         extra = self.directory / "extra.yml"
         extra.write_text(yaml.safe_dump({"eks_cluster_name": self.cluster, **variables}))

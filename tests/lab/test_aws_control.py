@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,22 @@ def test_nonsense_is_refused(aws: Aws, method: str, path: str, document: dict[st
     assert response.status_code == 400
     assert message in response.json()["error"]
     assert control(aws, "GET", "nothing").status_code == 404
+
+
+def test_a_held_call_waits_and_is_never_carried_out(aws: Aws) -> None:
+    """kind hold: after one mutating call the next waits until the fault is gone, and is refused then; reads and except_service go on."""
+    held = control(aws, "POST", "faults", {"kind": "hold", "after": 1, "except_service": "ssm"}).json()["fault"]["id"]
+    ec2 = aws.client("ec2")
+    first = ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(refused, ec2.create_vpc, CidrBlock="10.8.0.0/16")
+        aws.client("ssm").put_parameter(Name="/held", Value="no", Type="String")
+        assert first in [vpc["VpcId"] for vpc in aws.client("ec2").describe_vpcs()["Vpcs"]]
+        time.sleep(0.3)
+        assert not second.done()
+        control(aws, "DELETE", "faults", {"id": held})
+        assert second.result()[0] == "ServiceUnavailable"
+    assert "10.8.0.0/16" not in [vpc["CidrBlock"] for vpc in ec2.describe_vpcs()["Vpcs"]]
 
 
 def test_faults_are_cleared(aws: Aws) -> None:
