@@ -7,12 +7,15 @@ import typing as t
 from dataclasses import dataclass, field
 
 from lab.kubernetes.client import Json
+from lab.nodes.userdata import Boot
 
 #: Known to the simulation only: what the machine physically has, and what a node group has put on the node.
 GPUS = "lab.gpuops.dev/gpus"
 GPU_MODEL = "lab.gpuops.dev/gpu-model"
 GPU_MEMORY = "lab.gpuops.dev/gpu-memory-mib"
 GROUP_KEYS = "lab.gpuops.dev/nodegroup-keys"
+#: Bottlerocket's settings of its device plugin, by the user data.
+DEVICE_PLUGIN = "lab.gpuops.dev/bottlerocket-device-plugin"
 
 NVIDIA = "NVIDIA"
 EFFECTS = {"NO_SCHEDULE": "NoSchedule", "NO_EXECUTE": "NoExecute", "PREFER_NO_SCHEDULE": "PreferNoSchedule"}
@@ -48,6 +51,10 @@ class Instance:
     def nodegroup(self) -> str | None:
         return self.tags.get("eks:nodegroup-name")
 
+    @property
+    def of_karpenter(self) -> bool:
+        return "karpenter.sh/nodepool" in self.tags
+
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
@@ -81,9 +88,13 @@ def group_state(group: Json, instance: Instance) -> GroupState:
     return GroupState({**(group.get("labels") or {}), **labels}, taints)
 
 
-def build(instance: Instance, instance_type: Json, version: str, group: GroupState | None) -> Json:
-    """The Node as its kubelet would register it: no GPU, since no device plugin has spoken to that kubelet yet."""
+def build(instance: Instance, instance_type: Json, version: str, group: GroupState | None, boot: Boot | None = None) -> Json:
+    """The Node as its kubelet would register it: no GPU, since no device plugin has spoken to that kubelet yet.
+
+    A managed node group's labels and taints prevail over those of the user data.
+    """
     state = group or GroupState()
+    asked = boot or Boot()
     gpus = nvidia_gpus(instance_type)
     annotations = {GROUP_KEYS: _group_keys(state)} if group else {}
     if gpus and has_driver(instance):
@@ -92,6 +103,10 @@ def build(instance: Instance, instance_type: Json, version: str, group: GroupSta
             GPU_MODEL: gpus[0]["Name"].lower(),
             GPU_MEMORY: str(gpus[0]["MemoryInfo"]["SizeInMiB"]),
         }
+    if asked.device_plugin:
+        annotations[DEVICE_PLUGIN] = json.dumps(asked.device_plugin)
+    of_group = {_taint_key(taint) for taint in state.taints}
+    own_taints = [taint for taint in asked.taints if _taint_key(taint) not in of_group]
     capacity, allocatable = resources(instance_type)
     return {
         "apiVersion": "v1",
@@ -99,9 +114,9 @@ def build(instance: Instance, instance_type: Json, version: str, group: GroupSta
         "metadata": {
             "name": instance.name,
             "annotations": annotations,
-            "labels": {**own_labels(instance, instance_type), **state.labels},
+            "labels": {**asked.labels, **own_labels(instance, instance_type), **state.labels},
         },
-        "spec": {"providerID": instance.provider_id, "taints": [*_startup_taints(instance), *state.taints]},
+        "spec": {"providerID": instance.provider_id, "taints": [*_startup_taints(instance), *own_taints, *state.taints]},
         "status": {
             "capacity": capacity,
             "allocatable": allocatable,
@@ -221,7 +236,7 @@ def _as_set(taints: list[Json]) -> set[tuple[str, str, str]]:
 
 def _startup_taints(instance: Instance) -> list[Json]:
     """Karpenter's user data registers with this taint, which Karpenter takes away once it knows the node."""
-    if "karpenter.sh/nodepool" in instance.tags:
+    if instance.of_karpenter:
         return [{"key": "karpenter.sh/unregistered", "effect": "NoExecute"}]
     return []
 

@@ -13,6 +13,7 @@ from lab.clock import Clock
 from lab.contracts import ClusterRef
 from lab.kubernetes.client import ApiError, Json, Kube
 from lab.nodes import node as nodes
+from lab.nodes.joining import Joining
 from lab.nodes.loop import Loop
 
 BOOT_SECONDS = 45.0  # simulated, from the first sight of a running instance to its registration
@@ -33,6 +34,7 @@ class Registrar(Loop):
         self._images: dict[str, str] = {}
         self._zone_ids: dict[str, str] = {}
         self._first_seen: dict[str, float] = {}
+        self._joining = Joining(cluster, self._client)
 
     def step(self) -> None:
         instances = self._instances()
@@ -48,6 +50,7 @@ class Registrar(Loop):
                 self._kube.delete(f"/api/v1/nodes/{node['metadata']['name']}")
                 _log.info("%s: node %s left with %s", self._cluster.name, node["metadata"]["name"], instance_id)
         self._first_seen = {i: s for i, s in self._first_seen.items() if i in instances}
+        self._joining.forget_others(instances)
 
     def _booted(self, instance_id: str) -> bool:
         now = self._clock.seconds()
@@ -76,7 +79,12 @@ class Registrar(Loop):
                 return  # being deleted; its instances go too
             instance = dataclasses.replace(instance, ami_type=group.get("amiType", ""))
             state = nodes.group_state(group, instance)
-        node = nodes.build(instance, self._type(instance.instance_type), self._cluster.version, state)
+        boot = None
+        if not instance.of_karpenter:
+            boot = self._joining.boot(raw, instance)
+            if boot is None:
+                return
+        node = nodes.build(instance, self._type(instance.instance_type), self._cluster.version, state, boot)
         try:
             self._kube.call("POST", "/api/v1/nodes", node)
         except ApiError as error:

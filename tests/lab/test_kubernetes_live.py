@@ -80,6 +80,9 @@ class FakeAws:
     def describe_nodegroup(self, *, clusterName: str, nodegroupName: str) -> Json:
         return {"nodegroup": self.groups[nodegroupName]}
 
+    def describe_instance_attribute(self, *, InstanceId: str, Attribute: str) -> Json:
+        return {"InstanceId": InstanceId, "UserData": {}}
+
     def describe_availability_zones(self) -> Json:
         return {"AvailabilityZones": [{"ZoneName": "us-west-2a", "ZoneId": "usw2-az2"}]}
 
