@@ -73,6 +73,9 @@ class Aws:
             error = refused[0]["Error"]
             code, message = error["Code"], f"{error['Message']} ({refused[0].get('ResourceId', '')})"
             raise ServiceError(action, code, message, hint=hint_for(code, action, message))
+        if failed := reply.get("FailedEntries"):  # and so does EventBridge
+            code, message = failed[0].get("ErrorCode", "FailedEntry"), failed[0].get("ErrorMessage", "")
+            raise ServiceError(action, code, message, hint=hint_for(code, action, message))
         return reply
 
     def find(self, action: str, request: Request, *, missing: t.Container[str]) -> dict[str, t.Any] | None:
