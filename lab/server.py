@@ -16,7 +16,9 @@ from lab import binaries
 from lab.aws.app import AwsServer
 from lab.clock import Clock
 from lab.contracts import ClusterRef
-from lab.kubernetes.controlplane import LocalControlPlanes
+from lab.controllers import registry
+from lab.controllers.manager import Controllers, Lent
+from lab.kubernetes.controlplane import ControlPlane, LocalControlPlanes
 from lab.kubernetes.webhook import TokenWebhook
 from lab.nodes.manager import NodeLoops
 from lab.state import DAEMON, State
@@ -34,7 +36,9 @@ class Lab:
         self.supervisor = Supervisor(state.records)
         programs = functools.cache(functools.partial(binaries.control_plane, _log.info))
         self.nodes = NodeLoops(self._client, clock)
-        self.planes = LocalControlPlanes(state, self.supervisor, programs, self._webhook_url, self.nodes.start, self.nodes.stop)
+        lent = Lent(self._client, lambda: self.aws.endpoint, self.supervisor, clock)
+        self.controllers = Controllers(registry.known(_log.info), lent)
+        self.planes = LocalControlPlanes(state, self.supervisor, programs, self._webhook_url, self._cluster_ready, self._cluster_gone)
         self.aws = AwsServer(clock=clock, control_planes=self.planes, log_path=state.request_log)
         self.webhook: TokenWebhook
 
@@ -68,6 +72,14 @@ class Lab:
         self.supervisor.stop_all()
         self.webhook.stop()
         self.aws.stop()
+
+    def _cluster_ready(self, plane: ControlPlane) -> None:
+        self.nodes.start(plane)
+        self.controllers.start(plane)
+
+    def _cluster_gone(self, plane: ControlPlane) -> None:
+        self.controllers.stop(plane)
+        self.nodes.stop(plane)
 
     def _webhook_url(self, cluster: ClusterRef) -> str:
         return self.webhook.url(cluster)

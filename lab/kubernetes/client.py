@@ -31,12 +31,13 @@ class ApiError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where an API server is and how to be let in."""
+    """Where an API server is and how to be let in: by a client certificate, or by a token."""
 
     url: str
     ca: Path
-    certificate: Path
-    key: Path
+    certificate: Path | None = None
+    key: Path | None = None
+    token: str = ""
 
 
 class Kube:
@@ -56,7 +57,10 @@ class Kube:
         session = requests.Session()
         session.trust_env = False  # no proxy and no CA bundle of the environment
         session.verify = str(self.access.ca)
-        session.cert = (str(self.access.certificate), str(self.access.key))
+        if self.access.token:
+            session.headers["Authorization"] = f"Bearer {self.access.token}"
+        else:
+            session.cert = (str(self.access.certificate), str(self.access.key))
         return session
 
     def call(
