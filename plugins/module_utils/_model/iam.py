@@ -38,6 +38,7 @@ class Settings:
     """What decides which roles there are: the cluster's owner mark, its add-ons (as the inventory gives them), and what they may reach.
 
     ``volumes_key`` is the ARN of a key that is given; where it is None the key that the collection makes is meant, by its alias.
+    ``node_roles`` are the ARNs of the roles that Karpenter's nodes take, ``queues`` those of interruption queues by who reads them.
     """
 
     owner: Owner
@@ -46,13 +47,16 @@ class Settings:
     volumes_encryption: bool = True
     volumes_key: str | None = None
     buckets: tuple[str, ...] = ()
+    node_roles: tuple[str, ...] = ()
+    queues: t.Mapping[str, str] = field(default_factory=dict)
     boundary: str | None = None
     tags: t.Mapping[str, t.Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What an add-on takes by Pod Identity: its service account, managed policies by name, and a policy where none of these is narrow enough."""
+    """What an add-on or a controller takes by Pod Identity: its service account, managed policies by name, and a policy where none of these is
+    narrow enough."""
 
     service_account: str
     namespace: str = "kube-system"
@@ -68,11 +72,13 @@ def cluster_roles(settings: Settings) -> list[Document]:
         _role(settings, "cluster", _service("eks.amazonaws.com"), ("AmazonEKSClusterPolicy",), component="cluster-role"),
         _role(settings, "node", _service(f"ec2.amazonaws.com{suffix}"), node, component="node-role"),
     ]
-    for name in identified(settings):
-        identity = IDENTITIES[name]
-        statements = identity.statements(settings) if identity.statements else []
-        roles.append(_role(settings, name, _pods(settings.owner, identity), identity.policies, statements))
-    return roles
+    return [*roles, *(pod_role(settings, name, IDENTITIES[name]) for name in identified(settings))]
+
+
+def pod_role(settings: Settings, name: str, identity: Identity) -> Document:
+    """The role that the pods of one service account take by Pod Identity."""
+    statements = identity.statements(settings) if identity.statements else []
+    return _role(settings, name, _pods(settings.owner, identity), identity.policies, statements)
 
 
 def identified(settings: Settings) -> list[str]:
@@ -130,7 +136,8 @@ def _pods(owner: Owner, identity: Identity) -> Document:
     }
 
 
-def _allow(sid: str, actions: t.Sequence[str], resources: t.Sequence[str] = ("*",), **condition: t.Any) -> Document:
+def allow(sid: str, actions: t.Sequence[str], resources: t.Sequence[str] = ("*",), **condition: t.Any) -> Document:
+    """One statement of a policy."""
     statement: Document = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
     return {**statement, "Condition": condition} if condition else statement
 
@@ -148,8 +155,8 @@ def _volumes(settings: Settings) -> list[Document]:
         resources = (f"arn:{owner.partition}:kms:{owner.region}:{owner.account}:key/*",)
         alias = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": key_alias(owner.cluster_name, "volumes")}}
     return [
-        _allow("UseKey", use, resources, **alias),
-        _allow("GrantToEbs", grants, resources, Bool={"kms:GrantIsForAWSResource": "true"}, **alias),
+        allow("UseKey", use, resources, **alias),
+        allow("GrantToEbs", grants, resources, Bool={"kms:GrantIsForAWSResource": "true"}, **alias),
     ]
 
 
@@ -158,14 +165,12 @@ def _lustre(settings: Settings) -> list[Document]:
     systems = f"arn:{owner.partition}:fsx:{owner.region}:{owner.account}:file-system/*"
     linked = f"arn:{owner.partition}:iam::{owner.account}:role/aws-service-role/fsx.amazonaws.com/*"
     return [
-        _allow(
+        allow(
             "SeeFileSystems",
             ("fsx:DescribeFileSystems", "ec2:DescribeSubnets", "ec2:DescribeSecurityGroups", "ec2:DescribeNetworkInterfaces"),
         ),
-        _allow(
-            "ManageFileSystems", ("fsx:CreateFileSystem", "fsx:UpdateFileSystem", "fsx:DeleteFileSystem", "fsx:TagResource"), (systems,)
-        ),
-        _allow("MakeTheServiceRole", ("iam:CreateServiceLinkedRole",), (linked,), StringEquals={"iam:AWSServiceName": "fsx.amazonaws.com"}),
+        allow("ManageFileSystems", ("fsx:CreateFileSystem", "fsx:UpdateFileSystem", "fsx:DeleteFileSystem", "fsx:TagResource"), (systems,)),
+        allow("MakeTheServiceRole", ("iam:CreateServiceLinkedRole",), (linked,), StringEquals={"iam:AWSServiceName": "fsx.amazonaws.com"}),
     ]
 
 
@@ -175,7 +180,7 @@ def _buckets(settings: Settings) -> list[Document]:
         return []
     arns = [f"arn:{settings.owner.partition}:s3:::{bucket}" for bucket in settings.buckets]
     objects = ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject")
-    return [_allow("ListBuckets", ("s3:ListBucket",), arns), _allow("UseObjects", objects, [f"{arn}/*" for arn in arns])]
+    return [allow("ListBuckets", ("s3:ListBucket",), arns), allow("UseObjects", objects, [f"{arn}/*" for arn in arns])]
 
 
 def _load_balancers(settings: Settings) -> list[Document]:
@@ -187,36 +192,36 @@ def _load_balancers(settings: Settings) -> list[Document]:
     groups = (f"arn:{owner.partition}:ec2:{owner.region}:{owner.account}:security-group/*",)
     balancing = [f"arn:{owner.partition}:elasticloadbalancing:{owner.region}:{owner.account}:{kind}/*" for kind in _BALANCING]
     return [
-        _allow("Look", _LOAD_BALANCER_READS),
-        _allow(
+        allow("Look", _LOAD_BALANCER_READS),
+        allow(
             "MakeTheServiceRole",
             ("iam:CreateServiceLinkedRole",),
             (f"arn:{owner.partition}:iam::{owner.account}:role/aws-service-role/elasticloadbalancing.amazonaws.com/*",),
             StringEquals={"iam:AWSServiceName": "elasticloadbalancing.amazonaws.com"},
         ),
-        _allow("OpenPorts", _PORTS, groups, **_owned_or_tagged(owner)),
-        _allow("MakeGroup", ("ec2:CreateSecurityGroup",), (f"arn:{owner.partition}:ec2:{owner.region}:{owner.account}:vpc/*",)),
-        _allow("MakeTaggedGroup", ("ec2:CreateSecurityGroup",), groups, **requested),
-        _allow(
+        allow("OpenPorts", _PORTS, groups, **_owned_or_tagged(owner)),
+        allow("MakeGroup", ("ec2:CreateSecurityGroup",), (f"arn:{owner.partition}:ec2:{owner.region}:{owner.account}:vpc/*",)),
+        allow("MakeTaggedGroup", ("ec2:CreateSecurityGroup",), groups, **requested),
+        allow(
             "TagGroupAtCreation",
             ("ec2:CreateTags",),
             groups,
             StringEquals={**requested["StringEquals"], "ec2:CreateAction": "CreateSecurityGroup"},
         ),
-        _allow("ChangeOwnGroups", ("ec2:CreateTags", "ec2:DeleteTags", "ec2:DeleteSecurityGroup", *_PORTS), groups, **tagged),
-        _allow(
+        allow("ChangeOwnGroups", ("ec2:CreateTags", "ec2:DeleteTags", "ec2:DeleteSecurityGroup", *_PORTS), groups, **tagged),
+        allow(
             "MakeLoadBalancers",
             ("elasticloadbalancing:CreateLoadBalancer", "elasticloadbalancing:CreateTargetGroup"),
             balancing,
             **requested,
         ),
-        _allow(
+        allow(
             "TagAtCreation",
             ("elasticloadbalancing:AddTags",),
             balancing,
             StringEquals={**requested["StringEquals"], "elasticloadbalancing:CreateAction": list(_CREATES)},
         ),
-        _allow("ChangeOwn", _LOAD_BALANCER_CHANGES, balancing, **tagged),
+        allow("ChangeOwn", _LOAD_BALANCER_CHANGES, balancing, **tagged),
     ]
 
 
