@@ -15,7 +15,10 @@ _ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceType:
-    """An instance type: what pools choose by. ``gpus`` are NVIDIA's; 1 where EC2 gives a part of one (g6f, gr6f)."""
+    """An instance type: what pools choose by. ``gpus`` are NVIDIA's; 1 where EC2 gives a part of one (g6f, gr6f).
+
+    ``efa_interfaces`` is how many Elastic Fabric Adapters it takes, one on each network card.
+    """
 
     name: str
     vcpus: int
@@ -27,6 +30,7 @@ class InstanceType:
     gpu_memory_mib: int = 0
     fractional: bool = False
     instance_store: bool = False
+    efa_interfaces: int = 0
 
     @classmethod
     def from_api(cls, reply: t.Mapping[str, t.Any]) -> InstanceType:
@@ -44,6 +48,7 @@ class InstanceType:
             gpu_memory_mib=gpu.get("MemoryInfo", {}).get("SizeInMiB", 0) if gpu else 0,
             fractional=gpu is not None and count == 0,
             instance_store=bool(reply.get("InstanceStorageSupported")),
+            efa_interfaces=reply.get("NetworkInfo", {}).get("EfaInfo", {}).get("MaximumEfaInterfaces", 0),
         )
 
     @property
