@@ -87,7 +87,7 @@ _FILTERS: dict[str, t.Callable[[str | None, str], bool]] = {
 
 
 @functools.cache
-def _prices() -> dict[str, float]:
+def on_demand_prices() -> dict[str, float]:
     """Instance type → price per hour; the file is data of the collection and imports nothing of it."""
     tables: dict[str, tuple[str, str, str]] = runpy.run_path(str(_SHIPPED))["TABLES"]
     found: dict[str, float] = {}
@@ -104,7 +104,7 @@ def products(region: str) -> tuple[Product, ...]:
     prefix = _PREFIXES[region]
     instances = [
         item
-        for instance_type, price in _prices().items()
+        for instance_type, price in on_demand_prices().items()
         if instance_type in INSTANCE_TYPES
         for item in _instance_products(instance_type, price, prefix, place)
     ]
