@@ -47,3 +47,22 @@ def unsupported(family: str, ami_family: str, architecture: str, known: t.Contai
     """Whether no stock AMI of this kind runs a family that is ``known``; a family that is new is not judged."""
     supported = NVIDIA_AMI_FAMILIES.get((ami_family, architecture))
     return supported is not None and family in known and family not in supported
+
+
+_ARCHITECTURES = {"amd64": "x86_64", "arm64": "arm64"}
+LATEST = "latest"
+
+
+def image_parameter(family: str, accelerator: str, architecture: str, *, version: str, release: str, what: str) -> str:
+    """Name of the public SSM parameter of an image; ``release`` is LATEST or one release, ``what`` is image_id or release_version.
+
+    Sources: EKS user guide, "Retrieve recommended Amazon Linux AMI IDs"; Bottlerocket, QUICKSTART-EKS: finding an AMI.
+    """
+    processor = _ARCHITECTURES[architecture]
+    if family == "bottlerocket":
+        variant = "-nvidia" if accelerator == "nvidia" else ""
+        name = "image_version" if what == "release_version" else what
+        return f"/aws/service/bottlerocket/aws-k8s-{version}{variant}/{processor}/{release}/{name}"
+    variant = "nvidia" if accelerator == "nvidia" else "standard"
+    place = "recommended" if release == LATEST else f"amazon-eks-node-al2023-{processor}-{variant}-{version}-{release}"
+    return f"/aws/service/eks/optimized-ami/{version}/amazon-linux-2023/{processor}/{variant}/{place}/{what}"
