@@ -136,6 +136,14 @@ def _follow_refusals(world: World, options: Options, memory: Memory) -> tuple[Me
     return dataclasses.replace(memory, requests=requests, backoffs=backoffs), notes
 
 
+def failed(memory: Memory, group: str, options: Options, now: float) -> Memory:
+    """After AWS has refused to resize a group: nothing is expected of it, and it is left alone for a while."""
+    requests = {name: request for name, request in memory.requests.items() if name != group}
+    return dataclasses.replace(
+        memory, requests=requests, backoffs={**memory.backoffs, group: _longer(memory.backoffs.get(group), options, now)}
+    )
+
+
 def _longer(before: Backoff | None, options: Options, now: float) -> Backoff:
     """The first backoff, the same while one is on, twice as long after one."""
     duration = options.initial_node_group_backoff_duration
