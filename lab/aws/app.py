@@ -18,7 +18,7 @@ from botocore.config import Config
 from moto.ec2.models import ec2_backends
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from lab.aws import autoscaling, identities, moto_fixes
+from lab.aws import autoscaling_loop, identities, moto_fixes
 from lab.aws.consistency import Consistency
 from lab.aws.control import ControlApplication
 from lab.aws.eks.application import EksApplication
@@ -134,7 +134,7 @@ class AwsServer:
         """Bring what nobody asks about to what the clock says; a thread does it all the time."""
         self._eks.tick()
         with self._gateway.moto_lock:
-            autoscaling.reconcile_groups()
+            autoscaling_loop.reconcile_groups()
 
     def _run_ticks(self) -> None:
         while not self._stopping.wait(TICK_SECONDS):

@@ -1,4 +1,4 @@
-"""What EC2 and Auto Scaling refuse and moto does not: above all, deleting what others still depend on.
+"""What EC2 refuses and moto does not: above all, deleting what others still depend on.
 
 Sources: the error codes of the operations in https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, the operations'
 own pages, and for address ranges the Amazon VPC User Guide, "IPv4 CIDR block association restrictions".
@@ -9,10 +9,10 @@ from __future__ import annotations
 import ipaddress
 import typing as t
 
-from lab.aws.autoscaling import no_addresses_message, no_capacity_message, not_offered_message, offered
 from lab.aws.calls import Call
 from lab.aws.errors import AwsError
 from lab.aws.moto_fixes import settle_nat_gateways, surroundings
+from lab.aws.offerings import no_addresses_message, no_capacity_message, not_offered_message, offered
 from lab.aws.rules import rule, settles
 
 settles(settle_nat_gateways)
@@ -133,37 +133,6 @@ def run_instances(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
         raise AwsError("Unsupported", not_offered_message(instance_type, zone))
     if surroundings().faults.lacks_capacity(instance_type, zone, market):
         raise AwsError("InsufficientInstanceCapacity", no_capacity_message(instance_type, zone), 500)
-
-
-@rule("autoscaling", "SetDesiredCapacity")
-def set_desired_capacity(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
-    group = backend.autoscaling_groups.get(params.get("AutoScalingGroupName"))
-    if group is None:
-        raise AwsError(
-            "ValidationError", f"AutoScalingGroup name not found - AutoScalingGroup {params.get('AutoScalingGroupName')} not found"
-        )
-    wanted = int(params["DesiredCapacity"])
-    for beyond, word, limit in (
-        (wanted > group.max_size, "above max", group.max_size),
-        (wanted < group.min_size, "below min", group.min_size),
-    ):
-        if beyond:
-            raise AwsError("ValidationError", f"New SetDesiredCapacity value {wanted} is {word} value {limit} for the AutoScalingGroup.")
-
-
-@rule("autoscaling", "CreateAutoScalingGroup")
-def create_auto_scaling_group(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
-    name = params.get("AutoScalingGroupName")
-    if name in backend.autoscaling_groups:
-        raise AwsError("AlreadyExists", f"AutoScalingGroup by this name already exists - A group with the name {name} already exists")
-
-
-@rule("autoscaling", "DeleteAutoScalingGroup")
-def delete_auto_scaling_group(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
-    group = backend.autoscaling_groups.get(params.get("AutoScalingGroupName"))
-    if group is not None and group.instance_states and params.get("ForceDelete", "false").lower() != "true":
-        message = "You cannot delete an AutoScalingGroup while there are instances or pending Spot instance request(s) still in the group."
-        raise AwsError("ResourceInUse", message)
 
 
 # Primary range of a VPC → ranges that cannot be associated with it.

@@ -10,8 +10,6 @@ import functools
 import typing as t
 from dataclasses import dataclass
 
-from moto.autoscaling.models import AutoScalingBackend, FakeAutoScalingGroup
-from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.base_backend import BackendDict
 from moto.core.models import reset_model_data
 from moto.core.responses import ActionResult
@@ -216,7 +214,7 @@ def page_launch_templates(original: Wrapper, response: EC2Response) -> ActionRes
         template_ids=params.get("LaunchTemplateIds", []),
         filters=response._filters_from_querystring(),
     )
-    chosen, token = _page(found, params)
+    chosen, token = page(found, params)
     documents = [
         {
             "CreateTime": template.create_time,
@@ -232,7 +230,8 @@ def page_launch_templates(original: Wrapper, response: EC2Response) -> ActionRes
     return ActionResult({"LaunchTemplates": documents, "NextToken": token})
 
 
-def _page(items: list[t.Any], params: dict[str, t.Any], default: int = MAX_PAGE) -> tuple[list[t.Any], str | None]:
+def page(items: list[t.Any], params: dict[str, t.Any], default: int = MAX_PAGE) -> tuple[list[t.Any], str | None]:
+    """The items of a page, and the token of the next one."""
     start = int(params.get("NextToken") or 0)
     end = start + int(params.get("MaxResults") or default)
     return items[start:end], str(end) if end < len(items) else None
@@ -246,7 +245,7 @@ def page_instance_types(original: Wrapper, response: EC2Response) -> ActionResul
     """moto answers all 1395 types in one reply; AWS at most 100 a page."""
     params = response._get_params()
     found = response.ec2_backend.describe_instance_types(params.get("InstanceTypes", []), response._filters_from_querystring())
-    chosen, token = _page(found, params)
+    chosen, token = page(found, params)
     return ActionResult({"InstanceTypes": chosen, "NextToken": token})
 
 
@@ -414,7 +413,7 @@ def delete_interfaces_with_instance(original: Wrapper, instance: Instance, nic_s
             interface.delete_on_termination = True
 
 
-# IAM, Auto Scaling
+# IAM
 
 _managed_policies: list[t.Any] = []
 
@@ -430,41 +429,3 @@ def copy_managed_policies(original: Wrapper, backend: IAMBackend) -> list[t.Any]
         twin.__dict__.update(policy.__dict__)
         copies.append(twin)
     return copies
-
-
-@wraps(AutoScalingResponse, "disable_metrics_collection")
-def disable_metrics_collection(original: Wrapper | None, response: AutoScalingResponse) -> ActionResult:
-    """moto does not have the operation."""
-    params = response._get_params()
-    group = response.autoscaling_backend.autoscaling_groups[params["AutoScalingGroupName"]]
-    metrics = params.get("Metrics", [])
-    group.metrics = [metric for metric in group.metrics if metrics and metric not in metrics]
-    return ActionResult({})
-
-
-@wraps(FakeAutoScalingGroup, "update")
-def keep_unnamed_settings(original: Wrapper, group: FakeAutoScalingGroup, **kwargs: t.Any) -> None:
-    """An update that names no mixed instances policy keeps the one there is; moto drops it."""
-    if kwargs.get("mixed_instances_policy") is None and not kwargs.get("launch_template") and not kwargs.get("launch_config_name"):
-        kwargs["mixed_instances_policy"] = _by_id_alone(group.mixed_instances_policy)
-    elif kwargs.get("mixed_instances_policy") and group.mixed_instances_policy:
-        previous = group.mixed_instances_policy.get("InstancesDistribution", {})
-        given = kwargs["mixed_instances_policy"].get("InstancesDistribution", {})
-        kwargs["mixed_instances_policy"]["InstancesDistribution"] = {**previous, **given}
-    original(group, **kwargs)
-
-
-def _by_id_alone(policy: dict[str, t.Any] | None) -> dict[str, t.Any] | None:
-    """The policy as a request may carry it: moto keeps the template's id and name, and refuses both together."""
-    if policy is None:
-        return None
-    template = dict(policy["LaunchTemplate"])
-    specification = template["LaunchTemplateSpecification"]
-    template["LaunchTemplateSpecification"] = {name: value for name, value in specification.items() if name != "LaunchTemplateName"}
-    return {**policy, "LaunchTemplate": template}
-
-
-@wraps(AutoScalingBackend, "describe_auto_scaling_instances")
-def describe_known_instances(original: Wrapper, backend: AutoScalingBackend, instance_ids: list[str]) -> t.Any:
-    """Terminated instances are no members any more, although moto counts them until the group is looked at again."""
-    return [state for state in original(backend, instance_ids) if state.instance.state != "terminated"]
