@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import functools
 import typing as t
+import uuid
 from dataclasses import dataclass
 
 from moto.core.responses import ActionResult
@@ -28,6 +29,9 @@ SPOT_SHARE = 0.35
 #: For types that the collection ships no price of, as instances without GPUs.
 VCPU_PRICE = 0.05
 SPOT, ON_DEMAND = "spot", "on-demand"
+#: AWS lists prices of Linux in a VPC under this name alone.
+_PRODUCT = "Linux/UNIX"
+_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _BY_PRIORITY = ("prioritized", "capacity-optimized-prioritized")
 
 
@@ -241,27 +245,29 @@ def _documents(fleet: Fleet) -> list[dict[str, t.Any]]:
 
 
 @wraps(EC2Response, "describe_spot_price_history")
-def describe_spot_price_history(original: Wrapper, response: EC2Response) -> ActionResult:
-    """One price for each type and zone, of the time of the request: moto's is the same for all types."""
-    params = response._get_params()
-    filters: dict[str, t.Any] = response._filters_from_querystring()
-    products = params.get("ProductDescriptions") or filters.get("product-description") or ["Linux/UNIX"]
+def describe_spot_price_history(original: Wrapper, response: EC2Response) -> str:
+    """One price for each type and zone, of the time of the request: moto's is the same for all types.
+
+    Written as text: there are thousands of rows, and Karpenter asks for all of them, which moto's serializer needs seconds for.
+    """
+    params, filters = response._get_params(), response._filters_from_querystring()
+    products = params.get("ProductDescriptions") or filters.get("product-description") or [_PRODUCT]
     found = response.ec2_backend.describe_spot_price_history(params.get("InstanceTypes", []), _of_offerings(filters, params))
+    rows = [row for row in found if row["InstanceType"] in INSTANCE_TYPES and _PRODUCT in products]
+    start = int(params.get("NextToken") or 0)
+    end = start + int(params.get("MaxResults") or len(rows) or 1)
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    history = [
-        {
-            "InstanceType": row["InstanceType"],
-            "ProductDescription": product,
-            "SpotPrice": f"{spot_price(row['InstanceType']):.6f}",
-            "AvailabilityZone": row["Location"],
-            "Timestamp": now,
-        }
-        for row in found
-        if row["InstanceType"] in INSTANCE_TYPES
-        for product in products
-        if product in ("Linux/UNIX", "Linux/UNIX (Amazon VPC)")
-    ]
-    return ActionResult({"SpotPriceHistory": history})
+    items = "".join(
+        f"<item><instanceType>{row['InstanceType']}</instanceType><productDescription>{_PRODUCT}</productDescription>"
+        f"<spotPrice>{spot_price(row['InstanceType']):.6f}</spotPrice><timestamp>{now}</timestamp>"
+        f"<availabilityZone>{row['Location']}</availabilityZone></item>"
+        for row in rows[start:end]
+    )
+    token = f"<nextToken>{end}</nextToken>" if end < len(rows) else "<nextToken/>"
+    return (
+        f'<DescribeSpotPriceHistoryResponse xmlns="{_NAMESPACE}"><requestId>{uuid.uuid4()}</requestId>'
+        f"<spotPriceHistorySet>{items}</spotPriceHistorySet>{token}</DescribeSpotPriceHistoryResponse>"
+    )
 
 
 def _of_offerings(filters: dict[str, t.Any], params: dict[str, t.Any]) -> dict[str, t.Any]:

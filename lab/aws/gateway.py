@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import io
 import logging
 import re
@@ -25,6 +26,7 @@ from lab.aws.errors import AwsError, error_response
 from lab.aws.faults import Faults, fault_error
 from lab.aws.idempotency import ClientTokens, TokenMismatch
 from lab.aws.identities import authenticate
+from lab.aws.queues import RECEIVE, receive
 from lab.aws.requestlog import Entry, RequestLog, summarise
 
 Environ = dict[str, t.Any]
@@ -114,6 +116,8 @@ class Gateway:
     def _dispatch(self, call: Call, environ: Environ) -> Response:
         if call.service in self._services:
             return self._services[call.service](call)
+        if (call.service, call.operation) == RECEIVE:
+            return receive(call, functools.partial(self._call_moto, call, environ))
         token = call.params.get("ClientToken")
         if call.service != "ec2" or not token or call.dry_run:
             return self._call_moto(call, environ)
@@ -178,7 +182,8 @@ def _moto_environ(call: Call, environ: Environ) -> Environ:
 
     moto routes requests without an Authorization header by guess, presigned ones to S3.
     """
-    changed = {**environ, "wsgi.input": io.BytesIO(call.body), "HTTP_X_MOTO_ACCOUNT_ID": call.account}
+    body = {"wsgi.input": io.BytesIO(call.body), "CONTENT_LENGTH": str(len(call.body))}
+    changed = {**environ, **body, "HTTP_X_MOTO_ACCOUNT_ID": call.account}
     changed.pop("HTTP_X_GPUOPS_LAB_INTERNAL", None)
     if call.presigned and call.service != "s3":
         scope = parse_qs(call.query_string)["X-Amz-Credential"][0]

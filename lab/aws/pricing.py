@@ -44,7 +44,9 @@ class Product:
     description: str
 
     def matches(self, filters: t.Sequence[Params]) -> bool:
-        return all(_FILTERS[str(item["Type"])](self.attributes.get(item["Field"]), item["Value"]) for item in filters)
+        """Fields are named in any case: serviceCode and servicecode are the same."""
+        attributes = {name.lower(): value for name, value in self.attributes.items()}
+        return all(_FILTERS[str(item["Type"])](attributes.get(str(item["Field"]).lower()), item["Value"]) for item in filters)
 
     def text(self) -> str:
         """An item of PriceList: a JSON text."""
@@ -106,7 +108,8 @@ def products(region: str) -> tuple[Product, ...]:
         item
         for instance_type, price in on_demand_prices().items()
         if instance_type in INSTANCE_TYPES
-        for item in _instance_products(instance_type, price, prefix, place)
+        for tenancy in ("Shared", "Dedicated")[: 1 + ("metal" in instance_type)]  # bare metal is listed as both
+        for item in _instance_products(instance_type, price, prefix, {**place, "tenancy": tenancy})
     ]
     return (*instances, *_other_products(prefix, place))
 
@@ -134,7 +137,6 @@ def _instance_products(instance_type: str, price: float, prefix: str, place: t.M
             "operatingSystem": "Linux",
             "preInstalledSw": "NA",
             "licenseModel": "No License required",
-            "tenancy": "Shared",
             "capacitystatus": status,
             "marketoption": "OnDemand",
             "operation": "RunInstances",
@@ -145,7 +147,7 @@ def _instance_products(instance_type: str, price: float, prefix: str, place: t.M
             attributes["gpu"] = str(sum(gpu["Count"] for gpu in shape["GpuInfo"]["Gpus"]))
         yield Product(
             service="AmazonEC2",
-            sku=_sku(place["regionCode"], instance_type, status),
+            sku=_sku(place["regionCode"], instance_type, status, *([] if place["tenancy"] == "Shared" else [place["tenancy"]])),
             attributes=attributes,
             price=amount,
             unit="Hrs",

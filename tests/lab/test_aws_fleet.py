@@ -127,3 +127,12 @@ def test_spot_prices_are_always_the_same_part_of_on_demand(aws: Aws) -> None:
     ]
     prices = [{row["InstanceType"]: row["SpotPrice"] for row in rows} for rows in found]
     assert prices[0] == prices[1] == {G4: "0.184100", G5: "0.352100"}
+
+
+def test_all_spot_prices_come_in_pages(aws: Aws) -> None:
+    asked = aws.client("ec2").get_paginator("describe_spot_price_history").paginate(PaginationConfig={"PageSize": 2000})
+    pages = [page["SpotPriceHistory"] for page in asked]
+    assert len(pages) > 1
+    assert {len(page) for page in pages[:-1]} == {2000}
+    keys = [(row["InstanceType"], row["AvailabilityZone"]) for page in pages for row in page]
+    assert len(keys) == len(set(keys))

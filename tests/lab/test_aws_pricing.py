@@ -109,3 +109,12 @@ def test_where_it_is_asked(aws: Aws) -> None:
     assert refused(pricing.get_products, ServiceCode="AmazonEC2", NextToken="x")[0] == "InvalidNextTokenException"
     bad = [{"Type": "SOUNDS_LIKE", "Field": "instanceType", "Value": "g5"}]
     assert refused(pricing.get_products, ServiceCode="AmazonEC2", Filters=bad)[0] == "InvalidParameterException"
+
+
+@pytest.mark.parametrize(("family", "tenancy"), [("Compute Instance", "Shared"), ("Compute Instance (bare metal)", "Dedicated")])
+def test_what_karpenter_asks(aws: Aws, family: str, tenancy: str) -> None:
+    """It names the service once more as a field, and looks for bare metal among dedicated ones (pkg/providers/pricing of v1.14.1)."""
+    fields = LINUX | {"serviceCode": "AmazonEC2", "tenancy": tenancy, "productFamily": family}
+    found = products(aws, regionCode="us-west-2", **fields)
+    assert found
+    assert all(price_of(item) > 0 for item in found)
