@@ -377,8 +377,15 @@ def reset(state: State, _options: argparse.Namespace) -> None:
 
 
 def build(_state: State, _options: argparse.Namespace) -> None:
-    """Have the control plane's programs ready."""
-    binaries.control_plane(lambda text: print(text, flush=True))
+    """Have all programs and charts ready: those of control planes, Karpenter, Helm."""
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    binaries.control_plane(say)
+    binaries.karpenter(say)
+    binaries.charts(say)
+    binaries.helm(say)
 
 
 def _cluster(state: State, name: str) -> Json:

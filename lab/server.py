@@ -62,6 +62,8 @@ class Lab:
                 "pid": os.getpid(),
                 "state_dir": str(self.state.root),
                 "version": VERSION,
+                "helm": str(binaries.helm(_log.info)),
+                "charts": {name: str(path) for name, path in binaries.charts(_log.info).items()},
             }
         )
 
