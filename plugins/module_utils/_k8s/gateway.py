@@ -17,7 +17,15 @@ from urllib.parse import urlencode
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, WaitFailed
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.connection import Connection
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.errors import ListExpired, refused, unreachable
-from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import Kind, Object, kind_of, name_of, namespace_of, target_of
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
+    Kind,
+    Object,
+    kind_of,
+    name_of,
+    namespace_of,
+    readiness,
+    target_of,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import FIELD_MANAGER
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Wait
 
@@ -47,6 +55,11 @@ class Kubernetes:
         """Kubernetes minor version, such as 1.36."""
         found = self._request("GET", "/version", "kubernetes:get /version")
         return f"{found['major']}.{found['minor'].rstrip('+')}"
+
+    def versions(self, group: str) -> tuple[str, ...]:
+        """The versions of an API group that are served; empty where there is no such group."""
+        found = self._find("GET", f"/apis/{group}", f"kubernetes:get /apis/{group}") or {}
+        return tuple(version["version"] for version in found.get("versions") or ())
 
     def get(self, kind: Kind, name: str, namespace: str | None = None) -> Json | None:
         """The object, None where there is none."""
@@ -105,17 +118,63 @@ class Kubernetes:
         raise GpuopsError(f"{action}: not a call that changes Kubernetes.")
 
     def wait(self, wait: Wait) -> None:
-        """``kubernetes:deleted`` returns when the object of the arguments is gone; WaitFailed after the timeout."""
-        if wait.waiter != "kubernetes:deleted":
+        """Return when what the waiter names is true of its arguments; WaitFailed after the timeout.
+
+        ``kubernetes:deleted``: the object is gone. ``kubernetes:ready``: its controller has accepted it; WaitFailed at once for the
+        ``hopeless`` reasons of conditions. ``kubernetes:none``: no object of the kind has the ``labels``.
+        """
+        waiters = {"kubernetes:deleted": self._wait_gone, "kubernetes:ready": self._wait_ready, "kubernetes:none": self._wait_none}
+        if wait.waiter not in waiters:
             raise GpuopsError(f"{wait.waiter}: there is no such waiter.")
-        obj = wait.arguments
-        kind, uid, end = kind_of(obj), obj["metadata"].get("uid"), time.monotonic() + self.timeout
+        waiters[wait.waiter](wait.arguments)
+
+    def _wait_gone(self, obj: Object) -> None:
+        kind, uid = kind_of(obj), obj["metadata"].get("uid")
+
+        def look() -> str | None:
+            found = self.get(kind, name_of(obj), namespace_of(obj))
+            if found is None or found["metadata"].get("uid") != uid:
+                return None
+            left = ", ".join(found["metadata"].get("finalizers") or ()) or "none"
+            return f"{kind.kind} {target_of(obj)} is still there{{after}}; its finalizers: {left}."
+
         self._tell(f"{kind.kind} {target_of(obj)}: waiting until it is gone")
-        while (found := self.get(kind, name_of(obj), namespace_of(obj))) is not None and found["metadata"].get("uid") == uid:
+        self._until(look)
+
+    def _wait_ready(self, obj: Object) -> None:
+        kind, told = kind_of(obj), [""]
+
+        def look() -> str | None:
+            found = self.get(kind, name_of(obj), namespace_of(obj))
+            state, hopeless = readiness(found, obj.get("hopeless") or ())
+            if told[-1] != (state or "Ready"):
+                told.append(state or "Ready")
+                self._tell(f"{kind.kind} {target_of(obj)}: {told[-1]}")
+            if hopeless:
+                raise WaitFailed(f"{kind.kind} {target_of(obj)} cannot become ready: {state}.")
+            return f"{kind.kind} {target_of(obj)} is not ready{{after}}: {state}." if state else None
+
+        self._until(look)
+
+    def _wait_none(self, arguments: t.Mapping[str, t.Any]) -> None:
+        kind, labels, told = kind_of(arguments), arguments["labels"], [-1]
+
+        def look() -> str | None:
+            found = self.read_all(kind, labels=labels, metadata_only=True)
+            if told[-1] != len(found):
+                told.append(len(found))
+                self._tell(f"{kind.kind} with {labels}: {len(found)} left")
+            names = ", ".join(sorted(map(name_of, found)))
+            return f"{kind.kind} with {labels} are still there{{after}}: {names}." if found else None
+
+        self._until(look)
+
+    def _until(self, look: t.Callable[[], str | None]) -> None:
+        """Look again and again until there is nothing left to say; WaitFailed with the last word, ``{after}`` being the time it took."""
+        end = time.monotonic() + self.timeout
+        while (left := look()) is not None:
             if time.monotonic() > end:
-                left = ", ".join(found["metadata"].get("finalizers") or ()) or "none"
-                what = f"{kind.kind} {target_of(obj)} is still there after {self.timeout:.0f} s; its finalizers: {left}."
-                raise WaitFailed(what, hint="Running again resumes the wait.")
+                raise WaitFailed(left.replace("{after}", f" after {self.timeout:.0f} s"), hint="Running again resumes the wait.")
             time.sleep(self.interval)
 
     def _find(self, method: str, path: str, action: str, **more: t.Any) -> Json | None:

@@ -47,8 +47,15 @@ CONFIG_MAP = Kind(api_version="v1", kind="ConfigMap", plural="configmaps")
 SECRET = Kind(api_version="v1", kind="Secret", plural="secrets")
 SERVICE_ACCOUNT = Kind(api_version="v1", kind="ServiceAccount", plural="serviceaccounts")
 DAEMON_SET = Kind(api_version="apps/v1", kind="DaemonSet", plural="daemonsets")
+DEPLOYMENT = Kind(api_version="apps/v1", kind="Deployment", plural="deployments")
+NODE_POOL = Kind(api_version="karpenter.sh/v1", kind="NodePool", plural="nodepools", namespaced=False)
+NODE_CLAIM = Kind(api_version="karpenter.sh/v1", kind="NodeClaim", plural="nodeclaims", namespaced=False)
+NODE_OVERLAY = Kind(api_version="karpenter.sh/v1alpha1", kind="NodeOverlay", plural="nodeoverlays", namespaced=False)
+EC2_NODE_CLASS = Kind(api_version="karpenter.k8s.aws/v1", kind="EC2NodeClass", plural="ec2nodeclasses", namespaced=False)
 
-_KINDS = {(kind.api_version, kind.kind): kind for kind in (NAMESPACE, NODE, POD, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, DAEMON_SET)}
+_CORE = (NAMESPACE, NODE, POD, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, DAEMON_SET, DEPLOYMENT)
+_KARPENTER = (NODE_POOL, NODE_CLAIM, NODE_OVERLAY, EC2_NODE_CLASS)
+_KINDS = {(kind.api_version, kind.kind): kind for kind in (*_CORE, *_KARPENTER)}
 
 
 def kind_of(obj: Object) -> Kind:
@@ -71,6 +78,29 @@ def labels_of(obj: Object) -> dict[str, str]:
 
 def annotations_of(obj: Object) -> dict[str, str]:
     return dict(obj["metadata"].get("annotations") or {})
+
+
+def conditions_of(obj: Object) -> dict[str, Object]:
+    """The conditions of its status by their type."""
+    return {condition["type"]: condition for condition in (obj.get("status") or {}).get("conditions") or ()}
+
+
+def readiness(obj: Object | None, hopeless: t.Container[str] = ()) -> tuple[str, bool]:
+    """(why it is not ready, whether no waiting mends that) by its condition Ready; the first is empty where it is.
+
+    A condition of an earlier generation says nothing of this one.
+    """
+    if obj is None:
+        return "it is not there", False
+    generation = obj["metadata"].get("generation", 0)
+    current = {name: one for name, one in conditions_of(obj).items() if one.get("observedGeneration", generation) >= generation}
+    if current.get("Ready", {}).get("status") == "True":
+        return "", False
+    others = {name: one for name, one in current.items() if name != "Ready"} or current
+    wrong = [(name, one) for name, one in others.items() if one["status"] == "False"]
+    waiting = [(name, one) for name, one in others.items() if one["status"] == "Unknown"]
+    said = "; ".join(f"{name}: {one.get('reason')}: {one.get('message')}".rstrip(": ") for name, one in wrong or waiting)
+    return said or "no controller has looked at it yet", any(one.get("reason") in hopeless for _name, one in wrong)
 
 
 def is_deleting(obj: Object) -> bool:

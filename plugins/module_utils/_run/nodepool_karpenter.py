@@ -1,0 +1,220 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""Pools that Karpenter provisions: observed, tried out on the API server, and planned."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing as t
+
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault, ServiceError
+from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Kubernetes
+from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
+from ansible_collections.gpuops.eks.plugins.module_utils._model.karpenter import Image
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import EC2_NODE_CLASS, NODE_OVERLAY, NODE_POOL, Kind, Object
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter import (
+    Key,
+    Observed,
+    Wanted,
+    class_name,
+    conflicts,
+    gitops_tool,
+    plan_absent,
+    plan_present,
+    wanted_objects,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_objects import Settings
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import KarpenterPool, resolve
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_result import pool_result
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import PLANNED, planned
+from ansible_collections.gpuops.eks.plugins.module_utils._run.karpenter_facts import (
+    Controller,
+    ImageChoice,
+    controller,
+    identity_faults,
+    reservation_faults,
+    with_types,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result
+
+_ROLE = "role gpuops.eks.eks_autoscaling"
+_REFUSED = ("Invalid", "BadRequest")
+
+
+def present(context: Context, pools: t.Sequence[Pool]) -> Part:
+    """The NodePools, EC2NodeClasses and NodeOverlays of these pools as they should be."""
+    run = context.run
+    kube = run.find_kubernetes() if context.cluster else None
+    facts = with_types(run.aws, context.facts, pools)
+    targets = [resolve(pool, context.subnets.get(pool.name, ()), facts) for pool in pools]
+    there = controller(kube) if kube else Controller()
+    faults = [*(fault for target in targets for fault in target.faults), *_gate_faults(there, targets)]
+    warnings = [warning for target in targets for warning in target.warnings]
+    absences = [*_absent_faults(there, targets)]
+    if run.check_mode:
+        warnings += [f"{fault.path}: {fault.value}; it has to be {fault.allowed} by then." for fault in absences]
+    else:
+        faults += absences
+    if kube and there.gates is None and not absences:
+        warnings.append(f"No Deployment of Karpenter was found in the cluster: without it nothing comes of the pools. {_ROLE} installs it.")
+    observed = _observed(kube, there)
+    settings, read_faults = _settings(context, targets, observed)
+    wanted = wanted_objects(targets, observed, settings)
+    faults += [*read_faults, *reservation_faults(run.aws, pools), *conflicts(wanted)]
+    if kube and not faults and not there.missing:
+        observed, dry_faults = _with_dry_runs(kube, wanted, observed)
+        faults += dry_faults
+    plan = plan_present(wanted, targets, observed)
+    plan = dataclasses.replace(plan, warnings=(*warnings, *plan.warnings))
+    return Part(
+        plan=plan,
+        faults=tuple(faults),
+        results=_results(targets, observed, _after(wanted, observed)),
+        describe=None if kube is None else lambda: _described(targets, wanted, _observed(kube, there)),
+    )
+
+
+def absent(context: Context, names: t.Sequence[str]) -> Part:
+    """The NodePools of these pools deleted with their nodes, their overlays and EC2NodeClasses."""
+    kube = context.run.find_kubernetes() if context.cluster else None
+    if kube is None:
+        return Part()
+    there = controller(kube)
+    plan = plan_absent(names, _observed(kube, there))
+    if plan.steps and there.gates is None:
+        warning = "No Deployment of Karpenter was found in the cluster: its nodes and EC2NodeClasses only go while it runs."
+        plan = dataclasses.replace(plan, warnings=(*plan.warnings, warning))
+    return Part(plan=plan)
+
+
+def _gate_faults(there: Controller, targets: t.Iterable[KarpenterPool]) -> list[Fault]:
+    """What pools ask for and the controller has turned off."""
+    source = "Karpenter, feature gates: FEATURE_GATES of its Deployment"
+    faults = []
+    for target in targets:
+        pool, repairs = target.pool, there.gates is not None and there.has("NodeRepair")
+        if pool.repair is not None and there.gates is not None and pool.repair != repairs:
+            allowed = f"unset or {str(repairs).lower()}: the gate NodeRepair is {'on' if repairs else 'off'}, for all of Karpenter's nodes"
+            faults.append(Fault(path=join(pool.path, "repair.enabled"), value=pool.repair, allowed=allowed, source=source))
+        if pool.capacity.reservations and not there.has("ReservedCapacity"):
+            allowed = f"on_demand or spot while the gate ReservedCapacity is off; {_ROLE} turns it on"
+            value = list(pool.capacity_types)
+            faults.append(Fault(path=join(pool.path, "capacity.types"), value=value, allowed=allowed, source=source))
+    return faults
+
+
+def _absent_faults(there: Controller, targets: t.Sequence[KarpenterPool]) -> list[Fault]:
+    """What is not there yet, which role eks_autoscaling would install: APIs, and the gate without which shares are not seen."""
+    overlaid = [target for target in targets if target.overlaid]
+    needed = [EC2_NODE_CLASS, NODE_POOL, *([NODE_OVERLAY] if overlaid else [])]
+    missing = [kind for kind in needed if not there.serves(kind)]
+    faults = [
+        Fault(
+            path="provisioner",
+            value=f"the cluster has no {kind.resource} of {kind.api_version}",
+            allowed=f"a cluster with Karpenter's CRDs ({_ROLE} installs them)",
+            source=f"kubernetes:get /apis/{kind.api_version.partition('/')[0]}",
+        )
+        for kind in missing
+    ]
+    if overlaid and not missing and not there.has("NodeOverlay"):
+        faults += [
+            Fault(
+                path=join(target.pool.path, "sharing"),
+                value="the feature gate NodeOverlay is off",
+                allowed=f"on, as without it Karpenter buys a node for each share of a GPU: NodeOverlay=true in FEATURE_GATES ({_ROLE} sets it)",
+                source="Karpenter, NodeOverlay",
+            )
+            for target in overlaid
+        ]
+    return faults
+
+
+def _observed(kube: Kubernetes | None, there: Controller) -> Observed:
+    def read(kind: Kind) -> tuple[Object, ...]:
+        return tuple(kube.read_all(kind)) if kube and there.serves(kind) else ()
+
+    return Observed(node_classes=read(EC2_NODE_CLASS), node_overlays=read(NODE_OVERLAY), node_pools=read(NODE_POOL))
+
+
+def _class_of(target: KarpenterPool, observed: Observed) -> tuple[str, Object | None]:
+    """Name of the pool's EC2NodeClass, and the class as it is."""
+    found = [observed.find(NODE_POOL.kind, part.name) for part in target.parts]
+    name = class_name(target.pool, [obj for obj in found if obj is not None])
+    return name, observed.find(EC2_NODE_CLASS.kind, name)
+
+
+def _settings(context: Context, targets: t.Sequence[KarpenterPool], observed: Observed) -> tuple[Settings, list[Fault]]:
+    """What the objects of all pools need to know; what does not exist as faults."""
+    run, cluster = context.run, context.cluster
+    choice = ImageChoice(run.aws, (cluster or {}).get("version") or run.params.get("kubernetes_version"))
+    images: dict[str, Image] = {}
+    faults = []
+    for target in targets:
+        _name, live = _class_of(target, observed)
+        if (image := choice.image(target.pool, live)) is not None:
+            images[target.pool.name] = image
+        faults += identity_faults(run.aws, target.pool, live)
+    network = (cluster or {}).get("resourcesVpcConfig") or {}
+    settings = Settings(
+        owner=context.owner,
+        security_group=network.get("clusterSecurityGroupId") or planned("security-group", context.owner.cluster_name),
+        role=run.params.get("node_role_arn"),
+        subnets_given=bool(run.params.get("subnets")),
+        purge_tags=bool(run.params.get("purge_tags", True)),
+        images=images,
+    )
+    return settings, [*faults, *choice.faults]
+
+
+def _with_dry_runs(kube: Kubernetes, wanted: t.Sequence[Wanted], observed: Observed) -> tuple[Observed, list[Fault]]:
+    """What the API server would make of each object, and what it refuses. Of stand-ins for ids it cannot say."""
+    found: dict[Key, Object] = {}
+    faults = []
+    for one in wanted:
+        if (one.live is not None and gitops_tool(one.live)) or PLANNED in json.dumps(one.manifest):
+            continue
+        try:
+            found[one.key] = kube.apply(one.manifest, dry_run=True)
+        except ServiceError as error:
+            if error.code not in _REFUSED:
+                raise
+            faults.append(_refusal(one, error))
+    return dataclasses.replace(observed, dry_runs=found), faults
+
+
+def _refusal(one: Wanted, error: ServiceError) -> Fault:
+    """The API server's own words against an object, which are those of Karpenter's CRDs."""
+    said = error.message.removeprefix(f"{error.action}: {error.code}: ").rstrip(".")
+    return Fault(
+        path=join(one.pool.path, "name"), value=one.pool.name, allowed=f"options that Karpenter takes: {said}", source=error.action
+    )
+
+
+def _after(wanted: t.Iterable[Wanted], observed: Observed) -> dict[Key, Object]:
+    """The objects as they will be: as the server says where it was asked; what others keep as it is."""
+    return {
+        one.key: one.live if one.live is not None and gitops_tool(one.live) else observed.dry_runs.get(one.key, one.manifest)
+        for one in wanted
+    }
+
+
+def _described(targets: t.Sequence[KarpenterPool], wanted: t.Iterable[Wanted], observed: Observed) -> dict[str, Result]:
+    """The pools as they are now."""
+    found = {one.key: observed.find(*one.key) for one in wanted}
+    return _results(targets, observed, {key: obj for key, obj in found.items() if obj is not None})
+
+
+def _results(targets: t.Sequence[KarpenterPool], observed: Observed, objects: t.Mapping[Key, Object]) -> dict[str, Result]:
+    results = {}
+    for target in targets:
+        names = {(NODE_POOL.kind, part.name) for part in target.parts}
+        names |= {(NODE_OVERLAY.kind, name) for name in target.overlay_names}
+        mine = {key: obj for key, obj in objects.items() if key in names}
+        results[target.pool.name] = pool_result(target, mine, _class_of(target, observed)[0])
+    return results
