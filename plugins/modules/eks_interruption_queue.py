@@ -38,8 +38,8 @@ options:
       - Who reads the queue, which says what it is told of.
       - V(karpenter) is told of Spot interruptions, rebalance recommendations, changes of an instance's state, interruptions of Capacity
         Reservations and AWS Health events.
-      - V(termination_handler) is told of the same without Capacity Reservations, and when an Auto Scaling group with a lifecycle hook is about to
-        terminate an instance.
+      - V(termination_handler) is told of Spot interruptions, changes of an instance's state, AWS Health events, and when an Auto Scaling group with a
+        lifecycle hook is about to terminate an instance. Not of rebalance recommendations, at which it would cordon nodes that may stay.
     type: str
     choices: [karpenter, termination_handler]
     default: karpenter

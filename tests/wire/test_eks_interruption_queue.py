@@ -156,7 +156,7 @@ def test_what_an_interrupted_run_has_left_is_finished(wire: Wire) -> None:
     queue(wire)
     rules(wire, "demo-health", SPOT, targets=[])
     put_target(wire, SPOT)
-    for name in ("demo-rebalance", "demo-state-change", "demo-reservation-interruption"):
+    for name in ("demo-state-change", "demo-rebalance", "demo-reservation-interruption"):
         new_rule(wire, name)
     assert wire.run(main, MINE)["changed"]
 
@@ -286,7 +286,7 @@ def test_the_termination_handler_has_a_queue_of_its_own_that_is_told_of_groups(w
     result = wire.run(main, {**MINE, "purpose": TERMINATION_HANDLER}, check_mode=True)
     patterns = {rule["name"].removeprefix("demo-termination-handler-"): rule["event_pattern"] for rule in result["queue"]["rules"]}
     assert patterns["terminate"] == {"source": ["aws.autoscaling"], "detail-type": ["EC2 Instance-terminate Lifecycle Action"]}
-    assert "reservation-interruption" not in patterns
+    assert not {"reservation-interruption", "rebalance"} & set(patterns)
     assert result["queue"]["tags"] == OWNER.tags("termination-handler-queue")
 
 
@@ -314,5 +314,5 @@ def test_names_are_as_short_as_aws_wants_them_and_found_by_their_prefix(cluster:
     one = Wanted(cluster_name=cluster, purpose=purpose, name=queue_name(cluster, purpose))
     assert len(one.name) <= 80
     assert max(map(len, one.events)) <= 64
-    assert len(one.events) == 5
+    assert len(one.events) == len(EVENTS[purpose])
     assert all(name.startswith(one.rule_prefix) for name in one.events)

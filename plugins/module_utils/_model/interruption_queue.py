@@ -35,17 +35,20 @@ def _ec2(detail_type: str) -> Document:
     return {"source": ["aws.ec2"], "detail-type": [detail_type]}
 
 
-# By the end of the rule's name. A rebalance recommendation is only an event to Karpenter; the termination handler may act on it.
+# By the end of the rule's name.
 _INSTANCES: t.Mapping[str, Document] = {
     "health": {"source": ["aws.health"], "detail-type": ["AWS Health Event"]},
     "spot-interruption": _ec2("EC2 Spot Instance Interruption Warning"),
-    "rebalance": _ec2("EC2 Instance Rebalance Recommendation"),
     "state-change": _ec2("EC2 Instance State-change Notification"),
 }
-_RESERVATIONS = {"reservation-interruption": _ec2("EC2 Capacity Reservation Instance Interruption Warning")}
+# Karpenter only tells of a rebalance recommendation; the termination handler would keep new pods off a node that may stay.
+_KARPENTER = {
+    "rebalance": _ec2("EC2 Instance Rebalance Recommendation"),
+    "reservation-interruption": _ec2("EC2 Capacity Reservation Instance Interruption Warning"),
+}
 _GROUPS = {"terminate": {"source": ["aws.autoscaling"], "detail-type": ["EC2 Instance-terminate Lifecycle Action"]}}
 EVENTS: t.Mapping[str, t.Mapping[str, Document]] = {
-    KARPENTER: {**_INSTANCES, **_RESERVATIONS},
+    KARPENTER: {**_INSTANCES, **_KARPENTER},
     TERMINATION_HANDLER: {**_INSTANCES, **_GROUPS},
 }
 
