@@ -11,6 +11,7 @@ import typing as t
 
 from lab.aws.calls import Call
 from lab.aws.errors import AwsError
+from lab.aws.launching import Wishes, accept
 from lab.aws.moto_fixes import settle_nat_gateways, surroundings
 from lab.aws.offerings import no_addresses_message, no_capacity_message, not_offered_message, offered
 from lab.aws.rules import rule, settles
@@ -115,6 +116,21 @@ def delete_network_interface(backend: t.Any, params: dict[str, t.Any], call: Cal
         raise AwsError("InvalidParameterValue", f"Network interface '{interface.id}' is currently in use.")
 
 
+def _wishes(params: dict[str, t.Any]) -> Wishes:
+    """Those of the flat parameters of a request."""
+    specification = "CapacityReservationSpecification"
+    target = params.get(f"{specification}.CapacityReservationTarget.CapacityReservationId")
+    found = {
+        "CapacityReservationPreference": params.get(f"{specification}.CapacityReservationPreference"),
+        "CapacityReservationTarget": {"CapacityReservationId": target} if target else None,
+    }
+    return Wishes(
+        reservation={name: value for name, value in found.items() if value},
+        group=params.get("Placement.GroupName", ""),
+        market=params.get("InstanceMarketOptions.MarketType", ""),
+    )
+
+
 @rule("ec2", "RunInstances")
 def run_instances(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     """Quotas where the request itself names the type, offerings and capacity where it names the place too."""
@@ -131,7 +147,8 @@ def run_instances(backend: t.Any, params: dict[str, t.Any], call: Call) -> None:
     check_free_addresses(backend, [subnet_id] if subnet_id else [], int(params.get("MinCount", 1)))
     if not offered(call.region, zone, instance_type):
         raise AwsError("Unsupported", not_offered_message(instance_type, zone))
-    if surroundings().faults.lacks_capacity(instance_type, zone, market):
+    reserved = accept(backend, _wishes(params), instance_type, zone, int(params.get("MinCount", 1))) is not None
+    if not reserved and surroundings().faults.lacks_capacity(instance_type, zone, market):
         raise AwsError("InsufficientInstanceCapacity", no_capacity_message(instance_type, zone), 500)
 
 

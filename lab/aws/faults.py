@@ -111,6 +111,12 @@ class Faults:
         """Whether EC2 has no such instances there now."""
         return self._strike("capacity", instance_type=instance_type, zone=zone, capacity_type=capacity_type) is not None
 
+    def capacity_is_short(self, instance_type: str, zone: str, capacity_type: str) -> bool:
+        """The same, asked without a launch: nothing is counted."""
+        facts = {"instance_type": instance_type, "zone": zone, "capacity_type": capacity_type}
+        with self._lock:
+            return any(fault.kind == "capacity" and fault.times != 0 and fault.matches(**facts) for fault in self._faults)
+
     def _strike(self, kind: str, **facts: str) -> Fault | None:
         with self._lock:
             for fault in self._faults:

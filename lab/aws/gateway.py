@@ -17,7 +17,7 @@ from moto.ec2.models import ec2_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Response
 
-from lab.aws import autoscaling_settings, ec2_rules, endpoints, fleet, parts, rules
+from lab.aws import autoscaling_settings, capacity, ec2_rules, endpoints, fleet, parts, rules
 from lab.aws.calls import Call, canonical_service, parse_call
 from lab.aws.consistency import Consistency
 from lab.aws.control import ControlApplication
@@ -33,7 +33,7 @@ Environ = dict[str, t.Any]
 StartResponse = t.Callable[..., t.Any]
 
 # Importing a module registers its rules and fixes; they are named here so that none is taken for unused.
-RULE_MODULES = (autoscaling_settings, ec2_rules, endpoints, fleet, parts)
+RULE_MODULES = (autoscaling_settings, capacity, ec2_rules, endpoints, fleet, parts)
 
 INTERNAL_HEADER = "x-gpuops-lab-internal"
 # Signed calls of the lab's own parts say so in their user agent: they are checked as others are, but neither logged nor hit by faults.

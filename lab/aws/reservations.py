@@ -146,7 +146,7 @@ def create_capacity_reservation(original: Wrapper | None, response: EC2Response)
     params, backend = response._get_params(), response.ec2_backend
     instance_type, zone = params.get("InstanceType", ""), _zone(backend, params)
     count = int(params.get("InstanceCount") or 0)
-    end = _date(params.get("EndDate"))
+    end = date_of(params.get("EndDate"))
     problem = _creation_problem(response, params, instance_type, zone, count)
     if problem is not None:
         raise problem
@@ -198,10 +198,12 @@ def _zone(backend: t.Any, params: dict[str, t.Any]) -> str:
     raise AwsError("InvalidParameterValue", f"Invalid availability zone: [{asked}]")
 
 
-def _date(value: t.Any) -> datetime.datetime | None:
-    if value is None or isinstance(value, datetime.datetime):
-        return value
-    return datetime.datetime.fromisoformat(str(value))
+def date_of(value: t.Any) -> datetime.datetime | None:
+    """In UTC where nothing else is said."""
+    if value is None:
+        return None
+    date = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(str(value))
+    return date.replace(tzinfo=date.tzinfo or datetime.UTC)
 
 
 @wraps(EC2Response, "describe_capacity_reservations")
@@ -234,12 +236,10 @@ def cancel_capacity_reservation(original: Wrapper | None, response: EC2Response)
     return ActionResult({"Return": True})
 
 
-def add_block(backend: t.Any, *, instance_type: str, zone: str, count: int, start: datetime.datetime, hours: int) -> dict[str, t.Any]:
-    """A Capacity Block, as if bought; the lab's lever, since PurchaseCapacityBlock spends money. Raises ValueError."""
-    if instance_type not in INSTANCE_TYPES or not offered(backend.region_name, zone, instance_type):
-        raise ValueError(f"{instance_type} is not offered in {zone}")
-    if count < 1 or hours < 1:
-        raise ValueError("count and hours are 1 or more")
+def add_block(
+    backend: t.Any, *, instance_type: str, zone: str, count: int, start: datetime.datetime, hours: int, tags: dict[str, str]
+) -> dict[str, t.Any]:
+    """A Capacity Block that is paid for: scheduled until its start."""
     block = Reservation(
         id=f"cr-{uuid.uuid4().hex[:17]}",
         instance_type=instance_type,
@@ -251,7 +251,7 @@ def add_block(backend: t.Any, *, instance_type: str, zone: str, count: int, star
         created=_now(),
         end=start + datetime.timedelta(hours=hours),
     )
-    return _keep(backend, block, {})
+    return _keep(backend, block, tags)
 
 
 @settles
