@@ -24,8 +24,9 @@ options:
   provisioner: &id002
     description:
     - What makes the nodes. Required with C(state=present).
-    - 'This release has V(managed_node_group); the others are refused by name. V(auto_mode) is reserved: EKS Auto Mode has no device
-      plugin of the user''s, so that it cannot share GPUs.'
+    - V(karpenter) has to be in the cluster (role C(gpuops.eks.eks_autoscaling)); groups grow and shrink by cluster-autoscaler.
+    - 'What a provisioner cannot express is refused, with the one that can. V(auto_mode) is reserved: EKS Auto Mode has no device plugin
+      of the user''s, so that it cannot share GPUs.'
     type: str
     choices:
     - managed_node_group
@@ -34,9 +35,9 @@ options:
     - auto_mode
   instances: &id003
     description:
-    - Which instance types the pool may have; a part that is left out does not constrain. Types or families are required.
-    - They are resolved to at most 20 types per node group, those with the fewest vCPUs and the least memory first. A group that exists
-      keeps its list as long as each type still matches.
+    - Which instance types the pool may have; a part that is left out does not constrain. Types or families are required but with V(karpenter).
+    - With groups they are resolved to at most 20 types per node group, those with the fewest vCPUs and the least memory first. A group
+      that exists keeps its list as long as each type still matches.
     type: dict
     suboptions:
       types:
@@ -131,8 +132,9 @@ options:
     suboptions:
       types:
         description:
-        - How instances are bought. V(on_demand) when left out; with several, each gets node groups of its own.
-        - V(reserved) and V(capacity_block) are not in this release.
+        - How instances are bought. V(on_demand) when left out. Karpenter takes the cheapest of several; with node groups and Auto Scaling
+          groups each gets groups of its own.
+        - V(reserved) and V(capacity_block) need C(capacity.reservations); V(capacity_block) stands alone on groups.
         type: list
         elements: str
         choices:
@@ -141,13 +143,14 @@ options:
         - reserved
         - capacity_block
       on_demand_base:
-        description: Only Auto Scaling groups can mix; refused on managed node groups.
+        description: Number of On-Demand instances before Spot instances are taken. Only V(auto_scaling_group), which then mixes both
+          in a group.
         type: int
       on_demand_percentage:
-        description: Only Auto Scaling groups can mix; refused on managed node groups.
+        description: Percentage of On-Demand instances above C(capacity.on_demand_base). Only V(auto_scaling_group).
         type: int
       reservations:
-        description: 'Ids of capacity reservations. Not in this release: refused when set.'
+        description: Ids of capacity reservations. Required with the types V(reserved) and V(capacity_block), refused otherwise.
         type: list
         elements: str
   zones: &id005
@@ -183,16 +186,18 @@ options:
     type: dict
     suboptions:
       gpus:
-        description: Largest number of physical GPUs; the node groups' maxima are lowered, last first, until they fit.
+        description:
+        - Largest number of physical GPUs, however they are shared.
+        - 'The groups'' maxima are lowered, last first, until they fit. Karpenter gets the limit as it counts: shares of GPUs, or nodes.'
         type: int
       cpus:
-        description: Only Karpenter has such a limit; refused on managed node groups.
+        description: Largest number of vCPUs. Only V(karpenter).
         type: int
       memory_gib:
-        description: Only Karpenter has such a limit; refused on managed node groups.
+        description: Largest sum of the nodes' memory in GiB. Only V(karpenter).
         type: int
   priority: &id008
-    description: 'From 1 to 100, higher first: the order of pools for an autoscaler. Not in this release: refused when set.'
+    description: 'From 1 to 100, higher first: the order of the pools of one autoscaler. Those without come last.'
     type: int
   ami: &id009
     description: The nodes' image.
@@ -205,19 +210,21 @@ options:
         - al2023
         - bottlerocket
       release:
-        description: 'Release of the AMI. Not in this release: refused when set. A new group gets the newest and keeps it.'
+        description:
+        - 'Release of the AMI: C(vYYYYMMDD) of V(al2023), C(1.x.y) of V(bottlerocket), or V(latest) for the newest at each run.'
+        - A new pool gets the newest and keeps it when left out.
         type: str
       id:
-        description: 'Id of an AMI of your own. Not in this release: refused when set.'
+        description: Id of an AMI of your own, of the family C(ami.family).
         type: str
       name:
-        description: 'Name of an AMI of your own. Not in this release: refused when set.'
+        description: Name of an AMI of your own; the newest of this name and owner is taken.
         type: str
       owner:
-        description: 'Owner of the AMI that C(ami.name) names. Not in this release: refused when set.'
+        description: Account id or alias of the owner of the AMI that C(ami.name) names. Your own account when left out.
         type: str
       ssm_parameter:
-        description: 'SSM parameter that holds an AMI''s id. Not in this release: refused when set.'
+        description: Name of an SSM parameter that holds the id of an AMI of your own.
         type: str
   disk: &id010
     description: The nodes' disks.
@@ -279,7 +286,9 @@ options:
         - NoExecute
         required: true
   startup_taints: &id013
-    description: 'Taints that are gone once a node is ready. Not in this release: refused when set.'
+    description:
+    - Taints that a node has when it joins and that something in the cluster takes away when it is ready.
+    - cluster-autoscaler has to know their keys (option C(--startup-taint)); role C(gpuops.eks.eks_autoscaling) sees to that.
     type: list
     elements: dict
     suboptions:
@@ -301,6 +310,16 @@ options:
   mig: &id014
     description: 'Multi-Instance GPU. Not in this release: refused when set.'
     type: dict
+    suboptions:
+      strategy:
+        description: How instances are advertised.
+        type: str
+        choices:
+        - single
+        - mixed
+      layout:
+        description: Number of instances of each profile on each GPU.
+        type: dict
   sharing: &id015
     description: How pods share each GPU of the pool.
     type: dict
@@ -342,14 +361,16 @@ options:
         type: list
         elements: str
       security_groups:
-        description: 'Ids of security groups. Not in this release: refused when set. Nodes have the cluster''s security group.'
+        description: Ids of security groups that nodes have besides the cluster's.
         type: list
         elements: str
       efa:
-        description: 'Whether to add Elastic Fabric Adapters. Not in this release: refused when set.'
+        description:
+        - Whether nodes have an Elastic Fabric Adapter on each network card that can have one.
+        - The instance types have to have them, and the security groups have to allow all traffic among themselves.
         type: bool
       placement_group:
-        description: 'Name of a cluster placement group. Not in this release: refused when set.'
+        description: Name of a placement group that exists. One of strategy cluster lies in one zone.
         type: str
   iam: &id017
     description: What nodes may do in AWS.
@@ -359,7 +380,7 @@ options:
         description: Name or ARN of the nodes' role. C(node_role_arn) when left out.
         type: str
       instance_profile:
-        description: 'Managed node groups take a role only: refused.'
+        description: Name of an instance profile, in place of C(iam.node_role). V(karpenter) and V(auto_scaling_group) only.
         type: str
       policies:
         description: 'ARNs of policies for the role. Not in this release: refused when set.'
@@ -370,69 +391,98 @@ options:
     type: dict
     suboptions:
       max_unavailable:
-        description: How many nodes an update may take at once. 1 for a new pool.
+        description: How many nodes an update may take at once. 1 for a new pool. Managed node groups only.
         type: int
       strategy:
-        description: V(minimal) ends a node before it makes the next, for scarce GPUs. V(default) for a new pool.
+        description: V(minimal) ends a node before it makes the next, for scarce GPUs. V(default) for a new pool. Managed node groups
+          only.
         type: str
         choices:
         - default
         - minimal
   warm_pool: &id019
-    description: 'Instances kept prepared. Not in this release: refused when set.'
+    description: Instances that are kept prepared, so that nodes join faster. Groups only.
     type: dict
+    suboptions:
+      min_size:
+        description: Smallest number of prepared instances.
+        type: int
+      max_prepared:
+        description: Largest number of instances, prepared and in use together.
+        type: int
+      state:
+        description: In which state they wait. V(stopped) when left out.
+        type: str
+        choices:
+        - stopped
+        - running
+        - hibernated
+      reuse_on_scale_in:
+        description: Whether nodes go back to the warm pool when a group shrinks.
+        type: bool
   disruption: &id020
     description: When nodes may be replaced or removed.
     type: dict
     suboptions:
       consolidation:
-        description: Only Karpenter consolidates by a policy; refused on managed node groups.
+        description: When Karpenter may replace or remove nodes. V(WhenEmptyOrUnderutilized) for a new pool. Only V(karpenter).
         type: str
+        choices:
+        - WhenEmpty
+        - WhenEmptyOrUnderutilized
+        - Balanced
       consolidate_after:
-        description: 'How long a node is idle before it goes. Not in this release: refused when set.'
+        description:
+        - How long a node is idle before it may go, such as V(10m).
+        - With groups it is what cluster-autoscaler reads from the group's tags.
         type: str
       budgets:
-        description: Only Karpenter has disruption budgets; refused on managed node groups.
+        description: Karpenter's disruption budgets, in its own words (C(nodes), C(reasons), C(schedule), C(duration)). Only V(karpenter).
         type: list
         elements: dict
       expire_after:
-        description: Only Karpenter expires nodes; refused on managed node groups.
+        description: How old a node may become, such as V(720h), or V(Never), which a new GPU pool has. Only V(karpenter).
         type: str
   repair: &id021
     description: Repair of unhealthy nodes.
     type: dict
     suboptions:
       enabled:
-        description: Whether EKS repairs nodes. True for a new pool.
+        description:
+        - Whether unhealthy nodes are replaced. Of a new managed node group true.
+        - V(true) is refused with V(auto_scaling_group), and with V(karpenter) where its feature gate NodeRepair is off.
         type: bool
   tags: &id022
     description: Tags of the node groups, their instances, volumes and network interfaces, and the launch templates.
     type: dict
   user_data: &id023
-    description: 'More parts of user data. Not in this release: refused when set.'
+    description: 'More parts of user data: a script that begins with C(#!) or a C(NodeConfig) document of V(al2023), TOML of V(bottlerocket).'
     type: list
-    elements: raw
+    elements: str
   adopt: &id024
-    description: 'Whether to manage node groups that somebody else made. Not in this release: refused when set.'
+    description: 'Whether to manage groups and objects of these names that somebody else made: changed where an option is set, never
+      deleted.'
     type: bool
   overrides: &id025
-    description: 'Fields of the service to merge last. Not in this release: refused when set.'
+    description: Fields of the service that the options do not have.
     type: dict
     suboptions:
       node_pool:
-        description: 'Fields to merge into Karpenter''s NodePool. Not in this release: refused when set.'
+        description: 'Fields to merge last into Karpenter''s NodePool, in the service''s own spelling: dictionaries deep, lists replaced.'
         type: dict
       node_class:
-        description: 'Fields to merge into Karpenter''s EC2NodeClass. Not in this release: refused when set.'
+        description: 'Fields to merge last into Karpenter''s EC2NodeClass, in the service''s own spelling: dictionaries deep, lists
+          replaced.'
         type: dict
       launch_template:
-        description: 'Fields to merge into the launch template''s data. Not in this release: refused when set.'
+        description: 'Fields to merge last into the launch template''s data, in the service''s own spelling: dictionaries deep, lists
+          replaced.'
         type: dict
       node_group:
-        description: 'Fields to merge into the node group. Not in this release: refused when set.'
+        description: 'Fields to merge last into the node group, in the service''s own spelling: dictionaries deep, lists replaced.'
         type: dict
       auto_scaling_group:
-        description: 'Fields to merge into the Auto Scaling group. Not in this release: refused when set.'
+        description: 'Fields to merge last into the Auto Scaling group, in the service''s own spelling: dictionaries deep, lists replaced.'
         type: dict
   pools:
     description:
@@ -492,7 +542,8 @@ options:
       provisioner:
         description:
         - What makes the nodes. Required with C(state=present).
-        - 'This release has V(managed_node_group); the others are refused by name. V(auto_mode) is reserved: EKS Auto Mode has no device
+        - V(karpenter) has to be in the cluster (role C(gpuops.eks.eks_autoscaling)); groups grow and shrink by cluster-autoscaler.
+        - 'What a provisioner cannot express is refused, with the one that can. V(auto_mode) is reserved: EKS Auto Mode has no device
           plugin of the user''s, so that it cannot share GPUs.'
         type: str
         choices:
@@ -502,9 +553,10 @@ options:
         - auto_mode
       instances:
         description:
-        - Which instance types the pool may have; a part that is left out does not constrain. Types or families are required.
-        - They are resolved to at most 20 types per node group, those with the fewest vCPUs and the least memory first. A group that
-          exists keeps its list as long as each type still matches.
+        - Which instance types the pool may have; a part that is left out does not constrain. Types or families are required but with
+          V(karpenter).
+        - With groups they are resolved to at most 20 types per node group, those with the fewest vCPUs and the least memory first.
+          A group that exists keeps its list as long as each type still matches.
         type: dict
         suboptions:
           types:
@@ -599,8 +651,9 @@ options:
         suboptions:
           types:
             description:
-            - How instances are bought. V(on_demand) when left out; with several, each gets node groups of its own.
-            - V(reserved) and V(capacity_block) are not in this release.
+            - How instances are bought. V(on_demand) when left out. Karpenter takes the cheapest of several; with node groups and Auto
+              Scaling groups each gets groups of its own.
+            - V(reserved) and V(capacity_block) need C(capacity.reservations); V(capacity_block) stands alone on groups.
             type: list
             elements: str
             choices:
@@ -609,13 +662,14 @@ options:
             - reserved
             - capacity_block
           on_demand_base:
-            description: Only Auto Scaling groups can mix; refused on managed node groups.
+            description: Number of On-Demand instances before Spot instances are taken. Only V(auto_scaling_group), which then mixes
+              both in a group.
             type: int
           on_demand_percentage:
-            description: Only Auto Scaling groups can mix; refused on managed node groups.
+            description: Percentage of On-Demand instances above C(capacity.on_demand_base). Only V(auto_scaling_group).
             type: int
           reservations:
-            description: 'Ids of capacity reservations. Not in this release: refused when set.'
+            description: Ids of capacity reservations. Required with the types V(reserved) and V(capacity_block), refused otherwise.
             type: list
             elements: str
       zones:
@@ -651,16 +705,19 @@ options:
         type: dict
         suboptions:
           gpus:
-            description: Largest number of physical GPUs; the node groups' maxima are lowered, last first, until they fit.
+            description:
+            - Largest number of physical GPUs, however they are shared.
+            - 'The groups'' maxima are lowered, last first, until they fit. Karpenter gets the limit as it counts: shares of GPUs, or
+              nodes.'
             type: int
           cpus:
-            description: Only Karpenter has such a limit; refused on managed node groups.
+            description: Largest number of vCPUs. Only V(karpenter).
             type: int
           memory_gib:
-            description: Only Karpenter has such a limit; refused on managed node groups.
+            description: Largest sum of the nodes' memory in GiB. Only V(karpenter).
             type: int
       priority:
-        description: 'From 1 to 100, higher first: the order of pools for an autoscaler. Not in this release: refused when set.'
+        description: 'From 1 to 100, higher first: the order of the pools of one autoscaler. Those without come last.'
         type: int
       ami:
         description: The nodes' image.
@@ -673,19 +730,21 @@ options:
             - al2023
             - bottlerocket
           release:
-            description: 'Release of the AMI. Not in this release: refused when set. A new group gets the newest and keeps it.'
+            description:
+            - 'Release of the AMI: C(vYYYYMMDD) of V(al2023), C(1.x.y) of V(bottlerocket), or V(latest) for the newest at each run.'
+            - A new pool gets the newest and keeps it when left out.
             type: str
           id:
-            description: 'Id of an AMI of your own. Not in this release: refused when set.'
+            description: Id of an AMI of your own, of the family C(ami.family).
             type: str
           name:
-            description: 'Name of an AMI of your own. Not in this release: refused when set.'
+            description: Name of an AMI of your own; the newest of this name and owner is taken.
             type: str
           owner:
-            description: 'Owner of the AMI that C(ami.name) names. Not in this release: refused when set.'
+            description: Account id or alias of the owner of the AMI that C(ami.name) names. Your own account when left out.
             type: str
           ssm_parameter:
-            description: 'SSM parameter that holds an AMI''s id. Not in this release: refused when set.'
+            description: Name of an SSM parameter that holds the id of an AMI of your own.
             type: str
       disk:
         description: The nodes' disks.
@@ -747,7 +806,9 @@ options:
             - NoExecute
             required: true
       startup_taints:
-        description: 'Taints that are gone once a node is ready. Not in this release: refused when set.'
+        description:
+        - Taints that a node has when it joins and that something in the cluster takes away when it is ready.
+        - cluster-autoscaler has to know their keys (option C(--startup-taint)); role C(gpuops.eks.eks_autoscaling) sees to that.
         type: list
         elements: dict
         suboptions:
@@ -769,6 +830,16 @@ options:
       mig:
         description: 'Multi-Instance GPU. Not in this release: refused when set.'
         type: dict
+        suboptions:
+          strategy:
+            description: How instances are advertised.
+            type: str
+            choices:
+            - single
+            - mixed
+          layout:
+            description: Number of instances of each profile on each GPU.
+            type: dict
       sharing:
         description: How pods share each GPU of the pool.
         type: dict
@@ -810,14 +881,16 @@ options:
             type: list
             elements: str
           security_groups:
-            description: 'Ids of security groups. Not in this release: refused when set. Nodes have the cluster''s security group.'
+            description: Ids of security groups that nodes have besides the cluster's.
             type: list
             elements: str
           efa:
-            description: 'Whether to add Elastic Fabric Adapters. Not in this release: refused when set.'
+            description:
+            - Whether nodes have an Elastic Fabric Adapter on each network card that can have one.
+            - The instance types have to have them, and the security groups have to allow all traffic among themselves.
             type: bool
           placement_group:
-            description: 'Name of a cluster placement group. Not in this release: refused when set.'
+            description: Name of a placement group that exists. One of strategy cluster lies in one zone.
             type: str
       iam:
         description: What nodes may do in AWS.
@@ -827,7 +900,7 @@ options:
             description: Name or ARN of the nodes' role. C(node_role_arn) when left out.
             type: str
           instance_profile:
-            description: 'Managed node groups take a role only: refused.'
+            description: Name of an instance profile, in place of C(iam.node_role). V(karpenter) and V(auto_scaling_group) only.
             type: str
           policies:
             description: 'ARNs of policies for the role. Not in this release: refused when set.'
@@ -838,68 +911,99 @@ options:
         type: dict
         suboptions:
           max_unavailable:
-            description: How many nodes an update may take at once. 1 for a new pool.
+            description: How many nodes an update may take at once. 1 for a new pool. Managed node groups only.
             type: int
           strategy:
-            description: V(minimal) ends a node before it makes the next, for scarce GPUs. V(default) for a new pool.
+            description: V(minimal) ends a node before it makes the next, for scarce GPUs. V(default) for a new pool. Managed node groups
+              only.
             type: str
             choices:
             - default
             - minimal
       warm_pool:
-        description: 'Instances kept prepared. Not in this release: refused when set.'
+        description: Instances that are kept prepared, so that nodes join faster. Groups only.
         type: dict
+        suboptions:
+          min_size:
+            description: Smallest number of prepared instances.
+            type: int
+          max_prepared:
+            description: Largest number of instances, prepared and in use together.
+            type: int
+          state:
+            description: In which state they wait. V(stopped) when left out.
+            type: str
+            choices:
+            - stopped
+            - running
+            - hibernated
+          reuse_on_scale_in:
+            description: Whether nodes go back to the warm pool when a group shrinks.
+            type: bool
       disruption:
         description: When nodes may be replaced or removed.
         type: dict
         suboptions:
           consolidation:
-            description: Only Karpenter consolidates by a policy; refused on managed node groups.
+            description: When Karpenter may replace or remove nodes. V(WhenEmptyOrUnderutilized) for a new pool. Only V(karpenter).
             type: str
+            choices:
+            - WhenEmpty
+            - WhenEmptyOrUnderutilized
+            - Balanced
           consolidate_after:
-            description: 'How long a node is idle before it goes. Not in this release: refused when set.'
+            description:
+            - How long a node is idle before it may go, such as V(10m).
+            - With groups it is what cluster-autoscaler reads from the group's tags.
             type: str
           budgets:
-            description: Only Karpenter has disruption budgets; refused on managed node groups.
+            description: Karpenter's disruption budgets, in its own words (C(nodes), C(reasons), C(schedule), C(duration)). Only V(karpenter).
             type: list
             elements: dict
           expire_after:
-            description: Only Karpenter expires nodes; refused on managed node groups.
+            description: How old a node may become, such as V(720h), or V(Never), which a new GPU pool has. Only V(karpenter).
             type: str
       repair:
         description: Repair of unhealthy nodes.
         type: dict
         suboptions:
           enabled:
-            description: Whether EKS repairs nodes. True for a new pool.
+            description:
+            - Whether unhealthy nodes are replaced. Of a new managed node group true.
+            - V(true) is refused with V(auto_scaling_group), and with V(karpenter) where its feature gate NodeRepair is off.
             type: bool
       tags:
         description: Tags of the node groups, their instances, volumes and network interfaces, and the launch templates.
         type: dict
       user_data:
-        description: 'More parts of user data. Not in this release: refused when set.'
+        description: 'More parts of user data: a script that begins with C(#!) or a C(NodeConfig) document of V(al2023), TOML of V(bottlerocket).'
         type: list
-        elements: raw
+        elements: str
       adopt:
-        description: 'Whether to manage node groups that somebody else made. Not in this release: refused when set.'
+        description: 'Whether to manage groups and objects of these names that somebody else made: changed where an option is set, never
+          deleted.'
         type: bool
       overrides:
-        description: 'Fields of the service to merge last. Not in this release: refused when set.'
+        description: Fields of the service that the options do not have.
         type: dict
         suboptions:
           node_pool:
-            description: 'Fields to merge into Karpenter''s NodePool. Not in this release: refused when set.'
+            description: 'Fields to merge last into Karpenter''s NodePool, in the service''s own spelling: dictionaries deep, lists
+              replaced.'
             type: dict
           node_class:
-            description: 'Fields to merge into Karpenter''s EC2NodeClass. Not in this release: refused when set.'
+            description: 'Fields to merge last into Karpenter''s EC2NodeClass, in the service''s own spelling: dictionaries deep, lists
+              replaced.'
             type: dict
           launch_template:
-            description: 'Fields to merge into the launch template''s data. Not in this release: refused when set.'
+            description: 'Fields to merge last into the launch template''s data, in the service''s own spelling: dictionaries deep,
+              lists replaced.'
             type: dict
           node_group:
-            description: 'Fields to merge into the node group. Not in this release: refused when set.'
+            description: 'Fields to merge last into the node group, in the service''s own spelling: dictionaries deep, lists replaced.'
             type: dict
           auto_scaling_group:
-            description: 'Fields to merge into the Auto Scaling group. Not in this release: refused when set.'
+            description: 'Fields to merge last into the Auto Scaling group, in the service''s own spelling: dictionaries deep, lists
+              replaced.'
             type: dict
 """

@@ -21,8 +21,11 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/demo-node"
 NAME = "inference-us-west-2a-1gpu-on-demand"
 SUBJECT = {"clusterName": "demo", "nodegroupName": NAME}
 TAGS = {"gpuops.eks/component": "nodepool", "gpuops.eks/nodepool": "inference", "gpuops.eks/owner": OWNER}
+RESOURCES = "k8s.io/cluster-autoscaler/node-template/resources"
+GROUP_TAGS = {**TAGS, f"{RESOURCES}/ephemeral-storage": "200Gi", f"{RESOURCES}/nvidia.com/gpu": "10"}
 TAG_LIST = [{"Key": key, "Value": value} for key, value in sorted(TAGS.items())]
 LABELS = {
+    "k8s.amazonaws.com/accelerator": "nvidia-a10g",
     "gpuops.eks/nodepool": "inference",
     "nvidia.com/gpu.present": "true",
     "nvidia.com/device-plugin.config": "time-slicing-10",
@@ -54,21 +57,32 @@ TYPE = {
 }
 TYPE_FILTER = [{"Name": "instance-type", "Values": ["g5.2xlarge"]}]
 TEMPLATE = {"LaunchTemplateId": "lt-1", "LaunchTemplateName": f"demo-{NAME}", "LatestVersionNumber": 1, "Tags": TAG_LIST}
-USER_DATA = """\
+NODE_CONFIG = """\
+{
+  "apiVersion": "node.eks.aws/v1alpha1",
+  "kind": "NodeConfig",
+  "spec": {
+    "featureGates": {
+      "FastImagePull": true
+    },
+    "instance": {
+      "localStorage": {
+        "strategy": "RAID0"
+      }
+    }
+  }
+}"""
+BOUNDARY = "gpuops-e38e76200588872b"
+USER_DATA = f"""\
 MIME-Version: 1.0
-Content-Type: multipart/mixed; boundary="BOUNDARY"
+Content-Type: multipart/mixed; boundary="{BOUNDARY}"
 
---BOUNDARY
+--{BOUNDARY}
 Content-Type: application/node.eks.aws
+Content-Description: gpuops.eks
 
----
-apiVersion: node.eks.aws/v1alpha1
-kind: NodeConfig
-spec:
-  instance:
-    localStorage:
-      strategy: RAID0
---BOUNDARY--
+{NODE_CONFIG}
+--{BOUNDARY}--
 """
 
 
@@ -100,7 +114,7 @@ CREATE_NODEGROUP = {
     "launchTemplate": {"id": "lt-1", "version": "1"},
     "updateConfig": {"maxUnavailable": 1, "updateStrategy": "DEFAULT"},
     "nodeRepairConfig": {"enabled": True},
-    "tags": TAGS,
+    "tags": GROUP_TAGS,
 }
 
 
@@ -118,7 +132,9 @@ def nodegroup(status: str = "ACTIVE", **changes: t.Any) -> dict[str, t.Any]:
     return {"nodegroup": {**described, **changes}}
 
 
-def expect_place(wire: Wire, *names: str, cluster: str | None = "ACTIVE", subnets: tuple[str, ...] = ("subnet-a",)) -> None:
+def expect_place(
+    wire: Wire, *names: str, cluster: str | None = "ACTIVE", subnets: tuple[str, ...] = ("subnet-a",), types: bool = True
+) -> None:
     wire.expect("sts:GetCallerIdentity", {}, {"Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:user/me", "UserId": "u"})
     if cluster is None:
         wire.expect_error("eks:DescribeCluster", {"name": "demo"}, "ResourceNotFoundException")
@@ -128,6 +144,8 @@ def expect_place(wire: Wire, *names: str, cluster: str | None = "ACTIVE", subnet
         filters = [{"Name": "subnet-id", "Values": list(subnets)}]
         found = [{"SubnetId": "subnet-a", "AvailabilityZone": "us-west-2a", "AvailabilityZoneId": "usw2-az1"}]
         wire.expect("ec2:DescribeSubnets", {"Filters": filters}, {"Subnets": found})
+    if types:
+        expect_types(wire)
     if cluster is not None:
         wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": list(names)})
 
@@ -157,7 +175,6 @@ def expect_role(wire: Wire) -> None:
 def expect_existing(wire: Wire, **changes: t.Any) -> None:
     expect_place(wire, NAME, "other")
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(**changes))
-    expect_types(wire)
     expect_templates(wire, TEMPLATE)
 
 
@@ -168,7 +185,6 @@ def actions(result: dict[str, t.Any]) -> list[str]:
 
 def test_create(wire: Wire) -> None:
     expect_place(wire)
-    expect_types(wire)
     expect_templates(wire)
     expect_names(wire)
     expect_role(wire)
@@ -227,7 +243,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize("message", [TEMPLATE_LATE, VERSION_LATE, *ROLE_LATE])
 def test_eks_knows_the_template_and_the_role_a_moment_later(wire: Wire, pauses: list[float], message: str) -> None:
     expect_place(wire)
-    expect_types(wire)
     expect_templates(wire)
     expect_names(wire)
     expect_role(wire)
@@ -241,7 +256,6 @@ def test_eks_knows_the_template_and_the_role_a_moment_later(wire: Wire, pauses: 
 
 def test_another_refusal_of_a_group_is_not_repeated(wire: Wire, pauses: list[float]) -> None:
     expect_place(wire)
-    expect_types(wire)
     expect_templates(wire)
     expect_names(wire)
     expect_role(wire)
@@ -305,12 +319,12 @@ def test_a_group_whose_share_became_zero_is_emptied(wire: Wire) -> None:
     places = {"subnet-a": ("us-west-2a", "usw2-az1"), "subnet-b": ("us-west-2b", "usw2-az2")}
     found = [{"SubnetId": id_, "AvailabilityZone": zone, "AvailabilityZoneId": zone_id} for id_, (zone, zone_id) in places.items()]
     wire.expect("ec2:DescribeSubnets", {"Filters": [{"Name": "subnet-id", "Values": list(places)}]}, {"Subnets": found})
+    expect_types(wire, zones=("us-west-2a", "us-west-2b"))
     wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": [NAME, second]})
     one = {"minSize": 0, "maxSize": 1, "desiredSize": 0}
     there: dict[str, t.Any] = {"nodegroupName": second, "subnets": ["subnet-b"]}
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(scalingConfig=one))
     wire.expect("eks:DescribeNodegroup", {**SUBJECT, "nodegroupName": second}, nodegroup(**there))
-    expect_types(wire, zones=("us-west-2a", "us-west-2b"))
     expect_templates(wire, TEMPLATE, {**TEMPLATE, "LaunchTemplateName": f"demo-{second}"})
     request = {**SUBJECT, "nodegroupName": second, "scalingConfig": {"minSize": 0, "desiredSize": 0, "maxSize": 1}}
     wire.expect("eks:UpdateNodegroupConfig", request, {"update": {"id": "u-1"}})
@@ -354,18 +368,19 @@ def test_a_new_disk_is_a_new_version_of_the_template(wire: Wire, pauses: list[fl
     update = {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": "3"}, "releaseVersion": "1.36.1-20260724"}
     wire.expect_error("eks:UpdateNodegroupVersion", update, "InvalidParameterException", VERSION_LATE)
     wire.expect("eks:UpdateNodegroupVersion", update, {"update": {"id": "u-1"}})
+    tags = {f"{RESOURCES}/ephemeral-storage": "300Gi"}
+    wire.expect("eks:TagResource", {"resourceArn": nodegroup()["nodegroup"]["nodegroupArn"], "tags": tags}, {})
     request = {"name": "demo", "nodegroupName": NAME, "updateId": "u-1"}
     wire.expect("eks:DescribeUpdate", request, {"update": {"id": "u-1", "status": "Successful"}})
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(launchTemplate={"id": "lt-1", "version": "3"}))
     result = wire.run(main, {**PARAMS, "disk": {"size_gib": 300}})
-    assert actions(result) == ["ec2:CreateLaunchTemplateVersion", "eks:UpdateNodegroupVersion"]
+    assert actions(result) == ["ec2:CreateLaunchTemplateVersion", "eks:UpdateNodegroupVersion", "eks:TagResource"]
     assert result["nodepool"]["groups"][0]["launch_template"] == {"id": "lt-1", "version": "3"}
     assert len(pauses) == 1
 
 
 def test_resume_after_the_template_was_made(wire: Wire) -> None:
     expect_place(wire)
-    expect_types(wire)
     expect_templates(wire, TEMPLATE)
     version = {"LaunchTemplateId": "lt-1", "VersionNumber": 1, "LaunchTemplateData": template_data()}
     request = {"LaunchTemplateId": "lt-1", "Versions": ["1"]}
@@ -391,7 +406,6 @@ def test_a_group_that_never_came_up_is_made_again(wire: Wire) -> None:
     issues = {"issues": [{"code": "NodeCreationFailure", "message": "Instances failed to join", "resourceIds": ["i-1"]}]}
     expect_place(wire, NAME)
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup("CREATE_FAILED", health=issues))
-    expect_types(wire)
     expect_templates(wire, TEMPLATE)
     version = {"LaunchTemplateId": "lt-1", "VersionNumber": 1, "LaunchTemplateData": template_data()}
     request = {"LaunchTemplateId": "lt-1", "Versions": ["1"]}
@@ -411,7 +425,7 @@ def test_a_group_that_never_came_up_is_made_again(wire: Wire) -> None:
 
 
 def test_delete(wire: Wire) -> None:
-    expect_place(wire, NAME, subnets=())
+    expect_place(wire, NAME, subnets=(), types=False)
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
     expect_templates(wire, TEMPLATE)
     wire.expect("eks:DeleteNodegroup", SUBJECT, nodegroup("DELETING"))
@@ -425,7 +439,7 @@ def test_delete(wire: Wire) -> None:
 
 @pytest.mark.parametrize("settled", ["ACTIVE", "DEGRADED", "CREATE_FAILED"])
 def test_delete_of_a_group_that_is_being_made(wire: Wire, settled: str) -> None:
-    expect_place(wire, NAME, subnets=())
+    expect_place(wire, NAME, subnets=(), types=False)
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup("CREATING"))
     expect_templates(wire, TEMPLATE)
     for status in ("CREATING", settled):
@@ -438,7 +452,7 @@ def test_delete_of_a_group_that_is_being_made(wire: Wire, settled: str) -> None:
 
 
 def test_delete_when_the_cluster_is_gone(wire: Wire) -> None:
-    expect_place(wire, cluster=None, subnets=())
+    expect_place(wire, cluster=None, subnets=(), types=False)
     expect_templates(wire)
     result = wire.run(main, {"cluster_name": "demo", "pools": [{"name": "inference"}], "state": "absent"})
     assert not result["changed"]
@@ -454,7 +468,6 @@ PLANNED = {
 
 def test_check_mode_on_an_empty_account(wire: Wire) -> None:
     expect_place(wire, cluster=None, subnets=())
-    expect_types(wire)
     expect_templates(wire)
     expect_names(wire)
     result = wire.run(main, PLANNED, check_mode=True)
@@ -471,7 +484,6 @@ def test_planned_ids_are_for_check_mode(wire: Wire) -> None:
     pools = [{**POOL, "zones": None}, {**POOL, "name": "other", "zones": None, **own}]
     params = {name: PLANNED[name] for name in ("cluster_name", "node_role_arn", "subnets")}
     expect_place(wire, subnets=())
-    expect_types(wire)
     expect_templates(wire)
     expect_names(wire)
     result = wire.run(main, {**params, "pools": pools})
@@ -507,7 +519,6 @@ def test_every_missing_fact_at_once_and_no_write(wire: Wire) -> None:
 
 def test_a_role_that_is_not_there(wire: Wire) -> None:
     expect_place(wire)
-    expect_types(wire)
     expect_templates(wire)
     expect_names(wire)
     wire.expect_error("iam:GetRole", {"RoleName": "demo-node"}, "NoSuchEntity")
@@ -517,7 +528,6 @@ def test_a_role_that_is_not_there(wire: Wire) -> None:
 
 def test_a_cluster_that_is_not_active(wire: Wire) -> None:
     expect_place(wire, cluster="CREATING")
-    expect_types(wire)
     expect_templates(wire)
     expect_names(wire)
     expect_role(wire)
@@ -532,9 +542,9 @@ def test_the_clusters_subnets_where_none_are_given(wire: Wire) -> None:
     filters = [{"Name": "subnet-id", "Values": ["subnet-a"]}]
     found = [{"SubnetId": "subnet-a", "AvailabilityZone": "us-west-2a", "AvailabilityZoneId": "usw2-az1"}]
     wire.expect("ec2:DescribeSubnets", {"Filters": filters}, {"Subnets": found})
+    expect_types(wire)
     wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": [NAME]})
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
-    expect_types(wire)
     expect_templates(wire, TEMPLATE)
     assert actions(wire.run(main, {**PARAMS, "subnets": None})) == []
 
@@ -584,7 +594,7 @@ def test_all_faults_of_all_pools_before_any_client(wire: Wire) -> None:
     [
         ({"cluster_name": "demo"}, "required: the name of one pool; or pools"),
         ({**PARAMS, "pools": [POOL]}, "mutually exclusive"),
-        ({**PARAMS, "provisioner": "karpenter"}, "karpenter is not in this release"),
+        ({**PARAMS, "provisioner": "karpenter"}, "scaling.min"),
         ({**PARAMS, "sharing": {"strategy": "time_slicing", "replicas": 0}}, "at least 2"),
         ({**PARAMS, "node_role_arn": "no role"}, "the name or ARN of an IAM role"),
         ({"cluster_name": "demo", "name": "No", "state": "absent"}, "lower case"),

@@ -58,6 +58,20 @@ class InstanceType:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """A capacity reservation that can be used."""
+
+    id: str
+    instance_type: str
+    zone: str
+
+    @classmethod
+    def from_api(cls, reply: t.Mapping[str, t.Any]) -> Reservation:
+        """From an element of CapacityReservations of ec2:DescribeCapacityReservations."""
+        return cls(id=reply["CapacityReservationId"], instance_type=reply["InstanceType"], zone=reply["AvailabilityZone"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Subnet:
     """A subnet that nodes may live in; ``id`` may be a planned one."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Taint
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Taint, WarmPool
 
 # Kubernetes spelling -> that of the EKS API.
 EFFECTS = {"NoSchedule": "NO_SCHEDULE", "PreferNoSchedule": "PREFER_NO_SCHEDULE", "NoExecute": "NO_EXECUTE"}
@@ -25,6 +25,31 @@ def taint_to_api(taint: Taint) -> dict[str, str]:
 
 def taint_from_api(reply: t.Mapping[str, str]) -> Taint:
     return Taint(key=reply["key"], value=reply.get("value") or "", effect=_KUBERNETES_EFFECTS.get(reply["effect"], reply["effect"]))
+
+
+def warm_pool_to_api(pool: WarmPool) -> dict[str, t.Any]:
+    """warmPoolConfig of the EKS API; what is None is left to EKS."""
+    given = {
+        "enabled": True,
+        "minSize": pool.min_size,
+        "maxGroupPreparedCapacity": pool.max_prepared,
+        "poolState": pool.state.upper() if pool.state else None,
+        "reuseOnScaleIn": pool.reuse_on_scale_in,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def warm_pool_from_api(reply: t.Mapping[str, t.Any] | None) -> WarmPool | None:
+    """None where there is none or it is switched off."""
+    if not reply or not reply.get("enabled"):
+        return None
+    state = reply.get("poolState")
+    return WarmPool(
+        min_size=reply.get("minSize"),
+        max_prepared=reply.get("maxGroupPreparedCapacity"),
+        state=state.lower() if state else None,
+        reuse_on_scale_in=reply.get("reuseOnScaleIn"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +77,7 @@ class Nodegroup:
     release_version: str = ""
     version: str = ""
     auto_scaling_group: str | None = None
+    warm_pool: WarmPool | None = None
     issues: tuple[str, ...] = ()
 
     @classmethod
@@ -82,5 +108,6 @@ class Nodegroup:
             release_version=reply.get("releaseVersion", ""),
             version=reply.get("version", ""),
             auto_scaling_group=groups[0].get("name"),
+            warm_pool=warm_pool_from_api(reply.get("warmPoolConfig")),
             issues=tuple(f"{issue.get('code')}: {issue.get('message')}" for issue in reply.get("health", {}).get("issues") or ()),
         )

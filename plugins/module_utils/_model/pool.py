@@ -30,6 +30,7 @@ DEFAULT_CAPACITY = ("on_demand",)
 DEFAULT_MIN, DEFAULT_MAX = 0, 10
 DEFAULT_DISK_GIB, DEFAULT_DISK_TYPE, DEFAULT_THROUGHPUT = 200, "gp3", 600
 DEFAULT_AMI_FAMILY = "al2023"
+GPU_CATEGORIES = ("g", "p")  # letters that families with NVIDIA GPUs begin with
 
 
 def section(params: Params, name: str) -> Params:
@@ -388,6 +389,13 @@ class Pool:
             overrides=Overrides.from_params(section(params, "overrides")),
             volumes_key=volumes_key,
         )
+
+    @property
+    def type_patterns(self) -> tuple[str, ...]:
+        """What to ask EC2 for. Karpenter finds types by itself; what GPU counts they have has to be known all the same."""
+        if self.instances.patterns or not (self.nvidia and self.provisioner == "karpenter"):
+            return self.instances.patterns
+        return tuple(f"{category}*" for category in self.instances.categories or GPU_CATEGORIES)
 
     @property
     def capacity_types(self) -> tuple[str, ...]:

@@ -23,7 +23,11 @@ from ansible_collections.gpuops.eks.plugins.module_utils._catalog.instances impo
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
-from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import DEVICE_PLUGIN_CONFIG_LABEL, GPU_PRESENT_LABEL
+from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
+    ACCELERATOR_LABEL,
+    DEVICE_PLUGIN_CONFIG_LABEL,
+    GPU_PRESENT_LABEL,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import tag_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import (
     DEFAULT_AMI_FAMILY,
@@ -34,6 +38,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import (
     section,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import sharing_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import user_data_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned
 
 Pool = t.Mapping[str, t.Any]
@@ -51,47 +56,55 @@ _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _ZONE_NAME = re.compile(r"[a-z]{2,3}(-[a-z]+)+-[0-9]+(-[a-z]+-[0-9]+)?[a-z]")
 _ZONE_ID = re.compile(r"[a-z]{2,5}[0-9]+(-[a-z]+[0-9]+)?-az[0-9]+")
+_RESERVATION_ID = re.compile(r"cr-[0-9a-f]{8,17}")
+_AMI_ID = re.compile(r"ami-[0-9a-f]{8,17}")
+_GROUP_ID = re.compile(r"sg-[0-9a-f]{8,17}")
+_PROFILE_NAME = re.compile(r"[\w+=,.@-]{1,128}")
+_DURATION = re.compile(r"(\d+(\.\d+)?(ns|us|ms|s|m|h))+|Never")
+_RELEASES = {
+    "al2023": (re.compile(r"v20[0-9]{6}|latest"), "vYYYYMMDD, such as v20260724, or latest"),
+    "bottlerocket": (re.compile(r"[0-9]+\.[0-9]+\.[0-9]+|latest"), "a version such as 1.54.0, or latest"),
+}
 _SUBNET_ID = re.compile(r"subnet-[0-9a-f]{8,17}")
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+")
 _ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}")
 _RESERVED_DOMAINS = ("kubernetes.io", "k8s.io", "eks.amazonaws.com")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
-# Options that are accepted by name but not yet carried out, and those that this provisioner cannot carry out: (path, what is allowed).
-# A value that says the same as leaving the option out passes.
-_NOT_IN_THIS_RELEASE = (
-    "capacity.reservations",
-    "priority",
-    "ami.release",
-    "ami.id",
-    "ami.name",
-    "ami.owner",
-    "ami.ssm_parameter",
-    "startup_taints",
-    "mig",
-    "network.security_groups",
-    "network.efa",
-    "network.placement_group",
-    "iam.policies",
-    "warm_pool",
-    "disruption.consolidate_after",
-    "user_data",
-    "adopt",
-    "overrides.node_pool",
-    "overrides.node_class",
-    "overrides.launch_template",
-    "overrides.node_group",
-    "overrides.auto_scaling_group",
-)
-_ONLY_ELSEWHERE = {
-    "capacity.on_demand_base": "auto_scaling_group",
-    "capacity.on_demand_percentage": "auto_scaling_group",
-    "limits.cpus": "karpenter",
-    "limits.memory_gib": "karpenter",
-    "disruption.consolidation": "karpenter",
-    "disruption.budgets": "karpenter",
-    "disruption.expire_after": "karpenter",
-    "iam.instance_profile": "karpenter or auto_scaling_group",
+# Options that are accepted by name but not yet carried out. A value that says the same as leaving the option out passes.
+_NOT_IN_THIS_RELEASE = ("mig", "iam.policies")
+_M, _A, _K = "managed_node_group", "auto_scaling_group", "karpenter"
+# Options that not every provisioner can express, with those that can. Source: interfaces of the services themselves, named below.
+_ONLY: dict[str, tuple[str, ...]] = {
+    "capacity.on_demand_base": (_A,),
+    "capacity.on_demand_percentage": (_A,),
+    "limits.cpus": (_K,),
+    "limits.memory_gib": (_K,),
+    "disruption.consolidation": (_K,),
+    "disruption.budgets": (_K,),
+    "disruption.expire_after": (_K,),
+    "iam.instance_profile": (_K, _A),
+    "scaling.desired": (_M, _A),
+    "update.max_unavailable": (_M,),
+    "update.strategy": (_M,),
+    "warm_pool": (_M, _A),
+    "overrides.node_pool": (_K,),
+    "overrides.node_class": (_K,),
+    "overrides.launch_template": (_M, _A),
+    "overrides.node_group": (_M,),
+    "overrides.auto_scaling_group": (_A,),
+}
+# What a provisioner can express and this release does not yet.
+_NOT_YET_WITH: dict[str, tuple[str, ...]] = {
+    _M: (
+        "disruption.consolidate_after",
+        "adopt",
+    )
+}
+_PROVISIONER_SOURCES = {
+    _M: "EKS API Reference, CreateNodegroup",
+    _A: "EC2 Auto Scaling API Reference, CreateAutoScalingGroup",
+    _K: "Karpenter, NodePools and NodeClasses",
 }
 
 
@@ -148,35 +161,56 @@ def _lookup(pool: Pool, dotted: str) -> t.Any:
     return (section(pool, head) if head else pool).get(tail)
 
 
+def _kind(pool: Pool) -> str:
+    """The provisioner; managed node groups where none is named, which is a fault of its own."""
+    return str(pool.get("provisioner") or _M)
+
+
 def _provisioner(pool: Pool, path: str) -> list[Fault]:
     given, where = pool.get("provisioner"), join(path, "provisioner")
     if given is None:
-        return [Fault(path=where, value=None, allowed="required: managed_node_group", source=_RULES_SOURCE)]
-    if given in ("karpenter", "auto_scaling_group"):
-        return [Fault(path=where, value=given, allowed=f"managed_node_group; {given} is not in this release", source=_RELEASE)]
+        return [Fault(path=where, value=None, allowed=f"required: {_K}, {_M} or {_A}", source=_RULES_SOURCE)]
+    if given in (_K, _A):
+        return [Fault(path=where, value=given, allowed=f"{_M}; {given} is not in this release", source=_RELEASE)]
     if given == "auto_mode":
-        allowed = "managed_node_group; auto_mode is reserved: EKS Auto Mode runs its own device plugin, so that GPUs cannot be shared there"
+        allowed = (
+            f"{_K}, {_M} or {_A}; auto_mode is reserved: EKS Auto Mode runs its own device plugin, so that GPUs cannot be shared there"
+        )
         return [Fault(path=where, value=given, allowed=allowed, source="EKS user guide, Auto Mode: manage device plugins")]
     return []
 
 
 def _unsupported(pool: Pool, path: str) -> list[Fault]:
     faults = []
-    for dotted in _NOT_IN_THIS_RELEASE:
+    for dotted in (*_NOT_IN_THIS_RELEASE, *_NOT_YET_WITH.get(_kind(pool), ())):
         if (value := _lookup(pool, dotted)) not in (None, False, [], {}, ""):
             faults.append(Fault(path=join(path, dotted), value=value, allowed="unset: this is not in this release", source=_RELEASE))
-    for dotted, others in _ONLY_ELSEWHERE.items():
-        if (value := _lookup(pool, dotted)) not in (None, [], ""):
-            allowed = f"unset with managed_node_group; only {others} can do this, which is not in this release"
-            faults.append(Fault(path=join(path, dotted), value=value, allowed=allowed, source=_RULES_SOURCE))
+    kind = _kind(pool)
+    for dotted, able in _ONLY.items():
+        if (value := _lookup(pool, dotted)) not in (None, [], {}, "") and kind not in able:
+            faults.append(_cannot(pool, path, dotted, value, able))
+    if kind == _K and (_number(_lookup(pool, "scaling.min")) or 0) > 0:
+        faults.append(_cannot(pool, path, "scaling.min", _lookup(pool, "scaling.min"), (_M, _A), "0 or unset"))
+    if kind == _A and _lookup(pool, "repair.enabled") is True:
+        faults.append(_cannot(pool, path, "repair.enabled", True, (_M, _K), "false or unset"))
     return faults
+
+
+def _cannot(pool: Pool, path: str, dotted: str, value: t.Any, able: tuple[str, ...], allowed: str = "unset") -> Fault:
+    kind = _kind(pool)
+    return Fault(
+        path=join(path, dotted),
+        value=value,
+        allowed=f"{allowed} with {kind}, which cannot do this; {' and '.join(able)} can",
+        source=_PROVISIONER_SOURCES.get(kind, _RULES_SOURCE),
+    )
 
 
 def _instances(pool: Pool, path: str) -> list[Fault]:
     instances, where = section(pool, "instances"), join(path, "instances")
     faults: list[Fault] = []
-    if not instances.get("types") and not instances.get("families"):
-        allowed = "instances.types or instances.families: node groups have explicit types"
+    if not instances.get("types") and not instances.get("families") and _kind(pool) != _K:
+        allowed = "instances.types or instances.families: groups have explicit types"
         faults.append(Fault(path=where, value=pool.get("instances"), allowed=allowed, source=_RULES_SOURCE))
     for index, name in _texts(instances.get("types")):
         if is_instance_type(name):
@@ -225,9 +259,9 @@ def _gpu_family_faults(pool: Pool, family: str, architecture: str, value: str, w
 
 def _architectures(pool: Pool, path: str) -> list[Fault]:
     given = section(pool, "instances").get("architectures")
-    if len({name for _index, name in _texts(given)}) <= 1:
+    if len({name for _index, name in _texts(given)}) <= 1 or (_kind(pool) == _K and _accelerator(pool) == "none"):
         return []
-    allowed = "exactly one architecture: a node group has one AMI"
+    allowed = "exactly one architecture: a group, and a pool with GPUs, has one AMI"
     return [Fault(path=join(path, "instances.architectures"), value=given, allowed=allowed, source=_NODEGROUP_SOURCE)]
 
 
@@ -260,14 +294,53 @@ def _at_least(path: str, value: t.Any, least: int, source: str = _RULES_SOURCE) 
 
 def _capacity(pool: Pool, path: str) -> list[Fault]:
     faults, seen = [], []
+    types = [kind for _index, kind in _texts(section(pool, "capacity").get("types"))]
     for index, kind in _texts(section(pool, "capacity").get("types")):
-        where = join(path, f"capacity.types[{index}]")
-        if kind in ("reserved", "capacity_block"):
-            allowed = f"on_demand or spot; {kind} is not in this release"
-            faults.append(Fault(path=where, value=kind, allowed=allowed, source=_RELEASE))
-        elif kind in seen:
+        if kind in seen:
+            where = join(path, f"capacity.types[{index}]")
             faults.append(Fault(path=where, value=kind, allowed="each capacity type once", source=_RULES_SOURCE))
         seen.append(kind)
+    return faults + _reservations(pool, path, types) + _mixed(pool, path, types)
+
+
+def _reservations(pool: Pool, path: str, types: list[str]) -> list[Fault]:
+    where, given = join(path, "capacity.reservations"), section(pool, "capacity").get("reservations")
+    ids = _texts(given)
+    faults = [
+        Fault(
+            path=f"{where}[{index}]",
+            value=id_,
+            allowed="the id of a capacity reservation, cr-…",
+            source="EC2 API Reference, CapacityReservation",
+        )
+        for index, id_ in ids
+        if not _RESERVATION_ID.fullmatch(id_)
+    ]
+    reserved = [kind for kind in types if kind in ("reserved", "capacity_block")]
+    if reserved and not ids:
+        faults.append(Fault(path=where, value=given, allowed=f"the ids of the reservations, with {reserved[0]}", source=_RULES_SOURCE))
+    if ids and not reserved:
+        allowed = "unset unless capacity.types has reserved or capacity_block"
+        faults.append(Fault(path=where, value=given, allowed=allowed, source=_RULES_SOURCE))
+    if "capacity_block" in types and len(types) > 1 and _kind(pool) != _K:
+        allowed = "capacity_block alone: a group of a capacity block has no other capacity"
+        source = "EKS user guide, Create a managed node group with Capacity Blocks"
+        faults.append(Fault(path=join(path, "capacity.types"), value=types, allowed=allowed, source=source))
+    return faults
+
+
+def _mixed(pool: Pool, path: str, types: list[str]) -> list[Fault]:
+    """One group with On-Demand and Spot instances needs both, and numbers that mean something."""
+    base, percentage = (_number(_lookup(pool, f"capacity.{name}")) for name in ("on_demand_base", "on_demand_percentage"))
+    faults = []
+    if base is not None and base < 0:
+        faults.append(_at_least(join(path, "capacity.on_demand_base"), base, 0))
+    if percentage is not None and not 0 <= percentage <= 100:
+        where = join(path, "capacity.on_demand_percentage")
+        faults.append(Fault(path=where, value=percentage, allowed="from 0 to 100", source=_PROVISIONER_SOURCES[_A]))
+    if (base is not None or percentage is not None) and _kind(pool) == _A and set(types) != {"on_demand", "spot"}:
+        allowed = "on_demand and spot, which on_demand_base and on_demand_percentage mix"
+        faults.append(Fault(path=join(path, "capacity.types"), value=types, allowed=allowed, source=_RULES_SOURCE))
     return faults
 
 
@@ -355,13 +428,17 @@ def _label_value_faults(value: t.Any, where: str) -> list[Fault]:
 
 
 def _taints(pool: Pool, path: str) -> list[Fault]:
-    taints = pool.get("taints")
+    return _taint_list(pool, path, "taints") + _taint_list(pool, path, "startup_taints")
+
+
+def _taint_list(pool: Pool, path: str, name: str) -> list[Fault]:
+    taints = pool.get(name)
     faults: list[Fault] = []
     seen: list[tuple[t.Any, t.Any]] = []
     for index, taint in enumerate(taints if isinstance(taints, list) else ()):
         if not isinstance(taint, t.Mapping):
             continue
-        where = f"{join(path, 'taints')}[{index}]"
+        where = f"{join(path, name)}[{index}]"
         faults += _taint_faults(taint, where)
         identity = (taint.get("key"), taint.get("effect"))
         if identity in seen:
@@ -450,8 +527,107 @@ def _network(pool: Pool, path: str) -> list[Fault]:
         if not _SUBNET_ID.fullmatch(subnet) and not is_planned(subnet):
             where = join(path, f"network.subnets[{index}]")
             faults.append(Fault(path=where, value=subnet, allowed="the id of a subnet", source="EC2 API Reference, Subnet"))
-    role = _lookup(pool, "iam.node_role")
-    return faults + role_faults(role, join(path, "iam.node_role"))
+    for index, group in _texts(section(pool, "network").get("security_groups")):
+        if not _GROUP_ID.fullmatch(group) and not is_planned(group):
+            where = join(path, f"network.security_groups[{index}]")
+            faults.append(Fault(path=where, value=group, allowed="the id of a security group", source="EC2 API Reference, SecurityGroup"))
+    return faults + _placement(pool, path) + _identity(pool, path)
+
+
+def _placement(pool: Pool, path: str) -> list[Fault]:
+    """A cluster placement group lies in one zone; whether it is one of that kind is read later."""
+    group = _lookup(pool, "network.placement_group")
+    zones = [zone for _index, zone in _texts(pool.get("zones"))]
+    if not group or len(zones) == 1:
+        return []
+    allowed = "exactly one zone with network.placement_group"
+    source = "EC2 user guide, Placement strategies: cluster placement groups"
+    return [Fault(path=join(path, "zones"), value=zones or None, allowed=allowed, source=source)]
+
+
+def _identity(pool: Pool, path: str) -> list[Fault]:
+    role, profile = _lookup(pool, "iam.node_role"), _lookup(pool, "iam.instance_profile")
+    faults = role_faults(role, join(path, "iam.node_role"))
+    where = join(path, "iam.instance_profile")
+    if isinstance(profile, str) and not _PROFILE_NAME.fullmatch(profile):
+        faults.append(
+            Fault(path=where, value=profile, allowed="the name of an instance profile", source="IAM API Reference, InstanceProfile")
+        )
+    if role and profile and _kind(pool) == _K:
+        allowed = "unset with iam.node_role: one of both"
+        faults.append(
+            Fault(path=where, value=profile, allowed=allowed, source="Karpenter, EC2NodeClass: spec.role and spec.instanceProfile")
+        )
+    return faults
+
+
+def _ami(pool: Pool, path: str) -> list[Fault]:
+    ami, where = section(pool, "ami"), join(path, "ami")
+    own = [name for name in ("id", "name", "ssm_parameter") if ami.get(name)]
+    faults = [
+        Fault(path=f"{where}.{name}", value=ami[name], allowed=f"unset with ami.{own[0]}: one image", source=_RULES_SOURCE)
+        for name in own[1:]
+    ]
+    if own and ami.get("release"):
+        allowed = f"unset with ami.{own[0]}, which names the image"
+        faults.append(Fault(path=f"{where}.release", value=ami["release"], allowed=allowed, source=_RULES_SOURCE))
+    if ami.get("owner") and not ami.get("name"):
+        faults.append(Fault(path=f"{where}.owner", value=ami["owner"], allowed="unset without ami.name", source=_RULES_SOURCE))
+    if isinstance(ami.get("id"), str) and not _AMI_ID.fullmatch(ami["id"]):
+        faults.append(Fault(path=f"{where}.id", value=ami["id"], allowed="the id of an AMI, ami-…", source="EC2 API Reference, Image"))
+    pattern, form = _RELEASES.get(_ami_family(pool), _RELEASES["al2023"])
+    if isinstance(ami.get("release"), str) and not pattern.fullmatch(ami["release"]):
+        source = f"the releases of {_ami_family(pool)}"
+        faults.append(Fault(path=f"{where}.release", value=ami["release"], allowed=form, source=source))
+    return faults
+
+
+def _priority(pool: Pool, path: str) -> list[Fault]:
+    given = _number(pool.get("priority"))
+    if given is None or 1 <= given <= 100:
+        return []
+    return [Fault(path=join(path, "priority"), value=given, allowed="from 1 to 100", source="Karpenter, NodePool: spec.weight")]
+
+
+def _disruption(pool: Pool, path: str) -> list[Fault]:
+    faults = []
+    for name in ("consolidate_after", "expire_after"):
+        value = _lookup(pool, f"disruption.{name}")
+        if isinstance(value, str) and not _DURATION.fullmatch(value):
+            allowed = "a duration such as 30s, 10m or 720h, or Never"
+            where = join(path, f"disruption.{name}")
+            faults.append(Fault(path=where, value=value, allowed=allowed, source="Karpenter, NodePool: spec.disruption"))
+    return faults
+
+
+def _warm_pool(pool: Pool, path: str) -> list[Fault]:
+    given, where = section(pool, "warm_pool"), join(path, "warm_pool")
+    faults = []
+    for name, least in (("min_size", 0), ("max_prepared", 0)):
+        if (value := _number(given.get(name))) is not None and value < least:
+            faults.append(_at_least(f"{where}.{name}", value, least))
+    if given and _ami_family(pool) == "bottlerocket":
+        for name, value in (("state", given.get("state")), ("reuse_on_scale_in", given.get("reuse_on_scale_in"))):
+            if value in ("hibernated", True):
+                source = "EKS user guide, warm pools: Bottlerocket"
+                faults.append(Fault(path=f"{where}.{name}", value=value, allowed="unset with ami.family bottlerocket", source=source))
+    return faults
+
+
+def _user_data(pool: Pool, path: str) -> list[Fault]:
+    return user_data_faults(_ami_family(pool), [text for _index, text in _texts(pool.get("user_data"))], join(path, "user_data"))
+
+
+def _renamed(pool: Pool, path: str) -> list[Fault]:
+    """What makes cluster-autoscaler wait for ever: the accelerator label on nodes that never advertise nvidia.com/gpu."""
+    labels = section(pool, "labels")
+    if ACCELERATOR_LABEL not in labels or not _lookup(pool, "sharing.rename"):
+        return []
+    allowed = (
+        "unset with sharing.rename: cluster-autoscaler takes such nodes for unready for ever; the resource would have to be nvidia.com/gpu"
+    )
+    source = "https://github.com/kubernetes/autoscaler/issues/8095"
+    return [Fault(path=f"{join(path, 'labels')}.{ACCELERATOR_LABEL}", value=labels[ACCELERATOR_LABEL], allowed=allowed, source=source)]
 
 
 def role_faults(role: t.Any, path: str) -> list[Fault]:
@@ -487,8 +663,14 @@ _RULES: tuple[Rule, ...] = (
     _taints,
     _sharing,
     _without_accelerator,
+    _renamed,
+    _ami,
+    _priority,
     _disk,
     _network,
     _update,
+    _warm_pool,
+    _disruption,
+    _user_data,
     _tags,
 )

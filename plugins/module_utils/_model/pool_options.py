@@ -102,14 +102,21 @@ _INSTANCES: OptionTable = {
 _CAPACITY: OptionTable = {
     "types": _texts(
         [
-            "How instances are bought. V(on_demand) when left out; with several, each gets node groups of its own.",
-            "V(reserved) and V(capacity_block) are not in this release.",
+            "How instances are bought. V(on_demand) when left out. Karpenter takes the cheapest of several; with node groups and Auto Scaling "
+            "groups each gets groups of its own.",
+            "V(reserved) and V(capacity_block) need C(capacity.reservations); V(capacity_block) stands alone on groups.",
         ],
         choices=list(CAPACITY_TYPES),
     ),
-    "on_demand_base": {"description": "Only Auto Scaling groups can mix; refused on managed node groups.", "type": "int"},
-    "on_demand_percentage": {"description": "Only Auto Scaling groups can mix; refused on managed node groups.", "type": "int"},
-    "reservations": _texts(f"Ids of capacity reservations. {_NOT_YET}"),
+    "on_demand_base": {
+        "description": "Number of On-Demand instances before Spot instances are taken. Only V(auto_scaling_group), which then mixes both in a group.",
+        "type": "int",
+    },
+    "on_demand_percentage": {
+        "description": "Percentage of On-Demand instances above C(capacity.on_demand_base). Only V(auto_scaling_group).",
+        "type": "int",
+    },
+    "reservations": _texts("Ids of capacity reservations. Required with the types V(reserved) and V(capacity_block), refused otherwise."),
 }
 
 _SCALING: OptionTable = {
@@ -134,20 +141,32 @@ _SCALING: OptionTable = {
 
 _LIMITS: OptionTable = {
     "gpus": {
-        "description": "Largest number of physical GPUs; the node groups' maxima are lowered, last first, until they fit.",
+        "description": [
+            "Largest number of physical GPUs, however they are shared.",
+            "The groups' maxima are lowered, last first, until they fit. Karpenter gets the limit as it counts: shares of GPUs, or nodes.",
+        ],
         "type": "int",
     },
-    "cpus": {"description": "Only Karpenter has such a limit; refused on managed node groups.", "type": "int"},
-    "memory_gib": {"description": "Only Karpenter has such a limit; refused on managed node groups.", "type": "int"},
+    "cpus": {"description": "Largest number of vCPUs. Only V(karpenter).", "type": "int"},
+    "memory_gib": {"description": "Largest sum of the nodes' memory in GiB. Only V(karpenter).", "type": "int"},
 }
 
 _AMI: OptionTable = {
     "family": {"description": "Family of the AMI. V(al2023) when left out.", "type": "str", "choices": ["al2023", "bottlerocket"]},
-    "release": {"description": f"Release of the AMI. {_NOT_YET} A new group gets the newest and keeps it.", "type": "str"},
-    "id": {"description": f"Id of an AMI of your own. {_NOT_YET}", "type": "str"},
-    "name": {"description": f"Name of an AMI of your own. {_NOT_YET}", "type": "str"},
-    "owner": {"description": f"Owner of the AMI that C(ami.name) names. {_NOT_YET}", "type": "str"},
-    "ssm_parameter": {"description": f"SSM parameter that holds an AMI's id. {_NOT_YET}", "type": "str"},
+    "release": {
+        "description": [
+            "Release of the AMI: C(vYYYYMMDD) of V(al2023), C(1.x.y) of V(bottlerocket), or V(latest) for the newest at each run.",
+            "A new pool gets the newest and keeps it when left out.",
+        ],
+        "type": "str",
+    },
+    "id": {"description": "Id of an AMI of your own, of the family C(ami.family).", "type": "str"},
+    "name": {"description": "Name of an AMI of your own; the newest of this name and owner is taken.", "type": "str"},
+    "owner": {
+        "description": "Account id or alias of the owner of the AMI that C(ami.name) names. Your own account when left out.",
+        "type": "str",
+    },
+    "ssm_parameter": {"description": "Name of an SSM parameter that holds the id of an AMI of your own.", "type": "str"},
 }
 
 _DISK: OptionTable = {
@@ -172,39 +191,84 @@ _DISK: OptionTable = {
 
 _NETWORK: OptionTable = {
     "subnets": _texts("Ids of the subnets to use instead of those of C(subnets)."),
-    "security_groups": _texts(f"Ids of security groups. {_NOT_YET} Nodes have the cluster's security group."),
-    "efa": {"description": f"Whether to add Elastic Fabric Adapters. {_NOT_YET}", "type": "bool"},
-    "placement_group": {"description": f"Name of a cluster placement group. {_NOT_YET}", "type": "str"},
+    "security_groups": _texts("Ids of security groups that nodes have besides the cluster's."),
+    "efa": {
+        "description": [
+            "Whether nodes have an Elastic Fabric Adapter on each network card that can have one.",
+            "The instance types have to have them, and the security groups have to allow all traffic among themselves.",
+        ],
+        "type": "bool",
+    },
+    "placement_group": {"description": "Name of a placement group that exists. One of strategy cluster lies in one zone.", "type": "str"},
 }
 
 _IAM: OptionTable = {
     "node_role": {"description": "Name or ARN of the nodes' role. C(node_role_arn) when left out.", "type": "str"},
-    "instance_profile": {"description": "Managed node groups take a role only: refused.", "type": "str"},
+    "instance_profile": {
+        "description": "Name of an instance profile, in place of C(iam.node_role). V(karpenter) and V(auto_scaling_group) only.",
+        "type": "str",
+    },
     "policies": _texts(f"ARNs of policies for the role. {_NOT_YET}"),
 }
 
 _UPDATE: OptionTable = {
-    "max_unavailable": {"description": "How many nodes an update may take at once. 1 for a new pool.", "type": "int"},
+    "max_unavailable": {
+        "description": "How many nodes an update may take at once. 1 for a new pool. Managed node groups only.",
+        "type": "int",
+    },
     "strategy": {
-        "description": "V(minimal) ends a node before it makes the next, for scarce GPUs. V(default) for a new pool.",
+        "description": "V(minimal) ends a node before it makes the next, for scarce GPUs. V(default) for a new pool. "
+        "Managed node groups only.",
         "type": "str",
         "choices": ["default", "minimal"],
     },
 }
 
 _DISRUPTION: OptionTable = {
-    "consolidation": {"description": "Only Karpenter consolidates by a policy; refused on managed node groups.", "type": "str"},
-    "consolidate_after": {"description": f"How long a node is idle before it goes. {_NOT_YET}", "type": "str"},
+    "consolidation": {
+        "description": "When Karpenter may replace or remove nodes. V(WhenEmptyOrUnderutilized) for a new pool. Only V(karpenter).",
+        "type": "str",
+        "choices": ["WhenEmpty", "WhenEmptyOrUnderutilized", "Balanced"],
+    },
+    "consolidate_after": {
+        "description": [
+            "How long a node is idle before it may go, such as V(10m).",
+            "With groups it is what cluster-autoscaler reads from the group's tags.",
+        ],
+        "type": "str",
+    },
     "budgets": {
-        "description": "Only Karpenter has disruption budgets; refused on managed node groups.",
+        "description": "Karpenter's disruption budgets, in its own words (C(nodes), C(reasons), C(schedule), C(duration)). Only V(karpenter).",
         "type": "list",
         "elements": "dict",
     },
-    "expire_after": {"description": "Only Karpenter expires nodes; refused on managed node groups.", "type": "str"},
+    "expire_after": {
+        "description": "How old a node may become, such as V(720h), or V(Never), which a new GPU pool has. Only V(karpenter).",
+        "type": "str",
+    },
+}
+
+_WARM_POOL: OptionTable = {
+    "min_size": {"description": "Smallest number of prepared instances.", "type": "int"},
+    "max_prepared": {"description": "Largest number of instances, prepared and in use together.", "type": "int"},
+    "state": {
+        "description": "In which state they wait. V(stopped) when left out.",
+        "type": "str",
+        "choices": ["stopped", "running", "hibernated"],
+    },
+    "reuse_on_scale_in": {"description": "Whether nodes go back to the warm pool when a group shrinks.", "type": "bool"},
+}
+
+_MIG: OptionTable = {
+    "strategy": {"description": "How instances are advertised.", "type": "str", "choices": ["single", "mixed"]},
+    "layout": {"description": "Number of instances of each profile on each GPU.", "type": "dict"},
 }
 
 _OVERRIDES: OptionTable = {
-    name: {"description": f"Fields to merge into {what}. {_NOT_YET}", "type": "dict"}
+    name: {
+        "description": f"Fields to merge last into {what}, in the service's own spelling: dictionaries deep, lists replaced.",
+        "type": "dict",
+    }
     for name, what in (
         ("node_pool", "Karpenter's NodePool"),
         ("node_class", "Karpenter's EC2NodeClass"),
@@ -224,7 +288,8 @@ POOL_OPTIONS: OptionTable = {
     "provisioner": {
         "description": [
             "What makes the nodes. Required with C(state=present).",
-            "This release has V(managed_node_group); the others are refused by name. V(auto_mode) is reserved: EKS Auto Mode has no "
+            "V(karpenter) has to be in the cluster (role C(gpuops.eks.eks_autoscaling)); groups grow and shrink by cluster-autoscaler.",
+            "What a provisioner cannot express is refused, with the one that can. V(auto_mode) is reserved: EKS Auto Mode has no "
             "device plugin of the user's, so that it cannot share GPUs.",
         ],
         "type": "str",
@@ -232,8 +297,9 @@ POOL_OPTIONS: OptionTable = {
     },
     "instances": {
         "description": [
-            "Which instance types the pool may have; a part that is left out does not constrain. Types or families are required.",
-            "They are resolved to at most 20 types per node group, those with the fewest vCPUs and the least memory first. A group that "
+            "Which instance types the pool may have; a part that is left out does not constrain. Types or families are required but with "
+            "V(karpenter).",
+            "With groups they are resolved to at most 20 types per node group, those with the fewest vCPUs and the least memory first. A group that "
             "exists keeps its list as long as each type still matches.",
         ],
         "type": "dict",
@@ -245,7 +311,10 @@ POOL_OPTIONS: OptionTable = {
     ),
     "scaling": {"description": "How many nodes.", "type": "dict", "options": _SCALING},
     "limits": {"description": "What the pool may grow to besides the number of nodes.", "type": "dict", "options": _LIMITS},
-    "priority": {"description": f"From 1 to 100, higher first: the order of pools for an autoscaler. {_NOT_YET}", "type": "int"},
+    "priority": {
+        "description": "From 1 to 100, higher first: the order of the pools of one autoscaler. Those without come last.",
+        "type": "int",
+    },
     "ami": {"description": "The nodes' image.", "type": "dict", "options": _AMI},
     "disk": {"description": "The nodes' disks.", "type": "dict", "options": _DISK},
     "labels": {
@@ -261,26 +330,48 @@ POOL_OPTIONS: OptionTable = {
             "C(nvidia.com/gpu=true:NoSchedule) for a new pool with C(accelerator=nvidia), none for a general pool.",
         ]
     ),
-    "startup_taints": _taints(f"Taints that are gone once a node is ready. {_NOT_YET}"),
-    "mig": {"description": f"Multi-Instance GPU. {_NOT_YET}", "type": "dict"},
+    "startup_taints": _taints(
+        [
+            "Taints that a node has when it joins and that something in the cluster takes away when it is ready.",
+            "cluster-autoscaler has to know their keys (option C(--startup-taint)); role C(gpuops.eks.eks_autoscaling) sees to that.",
+        ]
+    ),
+    "mig": {"description": f"Multi-Instance GPU. {_NOT_YET}", "type": "dict", "options": _MIG},
     "sharing": {"description": "How pods share each GPU of the pool.", "type": "dict", "options": _sharing()},
     "network": {"description": "Where nodes are attached.", "type": "dict", "options": _NETWORK},
     "iam": {"description": "What nodes may do in AWS.", "type": "dict", "options": _IAM},
     "update": {"description": "How nodes are replaced by an update.", "type": "dict", "options": _UPDATE},
-    "warm_pool": {"description": f"Instances kept prepared. {_NOT_YET}", "type": "dict"},
+    "warm_pool": {
+        "description": "Instances that are kept prepared, so that nodes join faster. Groups only.",
+        "type": "dict",
+        "options": _WARM_POOL,
+    },
     "disruption": {"description": "When nodes may be replaced or removed.", "type": "dict", "options": _DISRUPTION},
     "repair": {
         "description": "Repair of unhealthy nodes.",
         "type": "dict",
-        "options": {"enabled": {"description": "Whether EKS repairs nodes. True for a new pool.", "type": "bool"}},
+        "options": {
+            "enabled": {
+                "description": [
+                    "Whether unhealthy nodes are replaced. Of a new managed node group true.",
+                    "V(true) is refused with V(auto_scaling_group), and with V(karpenter) where its feature gate NodeRepair is off.",
+                ],
+                "type": "bool",
+            }
+        },
     },
     "tags": {
         "description": "Tags of the node groups, their instances, volumes and network interfaces, and the launch templates.",
         "type": "dict",
     },
-    "user_data": {"description": f"More parts of user data. {_NOT_YET}", "type": "list", "elements": "raw"},
-    "adopt": {"description": f"Whether to manage node groups that somebody else made. {_NOT_YET}", "type": "bool"},
-    "overrides": {"description": f"Fields of the service to merge last. {_NOT_YET}", "type": "dict", "options": _OVERRIDES},
+    "user_data": _texts(
+        "More parts of user data: a script that begins with C(#!) or a C(NodeConfig) document of V(al2023), TOML of V(bottlerocket)."
+    ),
+    "adopt": {
+        "description": "Whether to manage groups and objects of these names that somebody else made: changed where an option is set, never deleted.",
+        "type": "bool",
+    },
+    "overrides": {"description": "Fields of the service that the options do not have.", "type": "dict", "options": _OVERRIDES},
 }
 
 

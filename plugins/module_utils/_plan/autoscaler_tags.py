@@ -18,6 +18,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import DEFA
 
 PREFIX = "k8s.io/cluster-autoscaler/"
 TEMPLATE_PREFIX = f"{PREFIX}node-template/"
+RESOURCES_PREFIX = f"{TEMPLATE_PREFIX}resources/"
 ACCELERATOR_LABEL = "k8s.amazonaws.com/accelerator"
 MAX_KEY, MAX_VALUE = 128, 256  # Auto Scaling API Reference, Tag
 # The autoscaler's metrics know these by another name; any value makes it wait for a node's GPUs.
@@ -53,7 +54,7 @@ def template_tags(pool: Pool, gpu_count: int, *, instance: InstanceType | None, 
     tags = discovery_tags(cluster_name) if cluster_name else {}
     tags |= {f"{TEMPLATE_PREFIX}label/{key}": value for key, value in labels.items()}
     tags |= {f"{TEMPLATE_PREFIX}taint/{taint.key}": f"{taint.value}:{taint.effect}" for taint in _softest_first(pool.created_taints)}
-    tags |= {f"{TEMPLATE_PREFIX}resources/{name}": quantity for name, quantity in _resources(pool, gpu_count, instance).items()}
+    tags |= {f"{RESOURCES_PREFIX}{name}": quantity for name, quantity in _resources(pool, gpu_count, instance).items()}
     if after := pool.disruption.consolidate_after:
         tags[f"{TEMPLATE_PREFIX}autoscaling-options/scaledownunneededtime"] = _NEVER if after == "Never" else after
     return tags

@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from ansible_collections.gpuops.eks.plugins.module_utils._catalog.amis import AMI_TYPES
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
-from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate
-from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api
+from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate, merged
+from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api, warm_pool_to_api
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import (
     TEMPLATE_NOT_READY,
     Reference,
+    TemplateSettings,
     ensure_template,
-    pool_tags,
+    group_tags,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Effect, Step, Wait, planned
 
@@ -32,20 +33,22 @@ _ROLE_NOT_READY = (
     r"^InvalidParameterException: .*(role.*(does not exist|cannot be found)|service principals.*were not found in the trust relationships)",
     r"^Invalid(Parameter|Request)Exception: .*unable to assume the service-linked role",
 )
+# A reservation is taken by the launch template; to EKS such a group is an On-Demand one.
+_API_CAPACITY = {"reserved": "ON_DEMAND"}
 _BUSY = ("CREATING", "UPDATING")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(TemplateSettings):
     """What holds for all groups of a run. ``roles`` are the ARNs of node roles by the name or ARN that pools give.
 
-    ``kubernetes_version`` is the one that groups that are there are brought to; None leaves them at theirs.
+    ``kubernetes_version`` is the one that groups that are there are brought to; None leaves them at theirs. ``releases`` are what EKS calls
+    the releases of images, by the pool that names one.
     """
 
-    owner: Owner
     roles: t.Mapping[str, str] = field(default_factory=dict)
-    purge_tags: bool = True
     kubernetes_version: str | None = None
+    releases: t.Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ def is_busy(there: Nodegroup) -> bool:
 def create_group(group: WantedGroup, there: Nodegroup | None, template: LaunchTemplate | None, settings: Settings) -> GroupPlan:
     """The steps to a new group. ``there`` is one of ours that is on its way out, or that never came up and is made again."""
     owner = settings.owner
-    steps, reference = ensure_template(owner, group, template)
+    steps, reference = ensure_template(group, template, settings)
     role = settings.roles.get(group.pool.node_role or "")
     faults = () if group.pool.node_role else (_role_fault(group),)
     warnings: tuple[str, ...] = ()
@@ -99,7 +102,7 @@ def create_group(group: WantedGroup, there: Nodegroup | None, template: LaunchTe
         action="eks:CreateNodegroup",
         target=target,
         effect=effect,
-        request=_request(after, owner),
+        request=merged(_request(after, owner), group.pool.overrides.node_group),
         needs=needs,
         passing=(*TEMPLATE_NOT_READY, *_ROLE_NOT_READY),
     )
@@ -121,6 +124,8 @@ def _role_fault(group: WantedGroup) -> Fault:
 
 def ami_type(group: WantedGroup) -> str:
     """The AMI type of a group by its pool's options."""
+    if group.pool.ami.custom:
+        return "CUSTOM"
     return AMI_TYPES[group.pool.effective_ami_family, group.pool.accelerator, group.pool.architecture]
 
 
@@ -137,13 +142,15 @@ def _new_group(group: WantedGroup, settings: Settings, role: str, reference: Ref
         min=group.min,
         max=group.max,
         desired=group.desired,
-        labels=pool.wanted_labels,
+        labels=group.wanted_labels,
         taints=pool.created_taints,
         max_unavailable=pool.update.max_unavailable or 1,
         update_strategy=pool.update.strategy or "default",
         repair=pool.repair is not False,
-        tags=pool_tags(settings.owner, pool),
+        tags=group_tags(settings.owner, group),
         launch_template=reference,
+        release_version=settings.releases.get(pool.name, ""),
+        warm_pool=pool.warm_pool,
     )
 
 
@@ -158,12 +165,18 @@ def _request(after: Nodegroup, owner: Owner) -> dict[str, t.Any]:
         "amiType": after.ami_type,
         "nodeRole": after.node_role,
         "labels": dict(after.labels),
-        "capacityType": after.capacity_type.upper(),
+        "capacityType": _API_CAPACITY.get(after.capacity_type, after.capacity_type.upper()),
         "launchTemplate": {"id": template_id, "version": version},
         "updateConfig": {"maxUnavailable": after.max_unavailable, "updateStrategy": (after.update_strategy or "default").upper()},
         "nodeRepairConfig": {"enabled": after.repair},
         "tags": dict(after.tags),
     }
+    if after.release_version:
+        request["releaseVersion"] = after.release_version
+    if after.warm_pool is not None:
+        request["warmPoolConfig"] = warm_pool_to_api(after.warm_pool)
+    if after.capacity_type == "capacity_block":  # its launch template has the type
+        del request["instanceTypes"]
     if after.taints:
         request["taints"] = [taint_to_api(taint) for taint in after.taints]
     return request

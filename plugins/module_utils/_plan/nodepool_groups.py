@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
-from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Subnet
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Reservation, Subnet
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import short_name
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import DEFAULT_MAX, DEFAULT_MIN, Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import accelerator_label
 
 NAME_LIMIT = 63
 MAX_TYPES = 20
 ALL_ZONES = "all"
+RESERVED = ("reserved", "capacity_block")
 _OFFERINGS = "ec2:DescribeInstanceTypeOfferings"
 _TYPES = "ec2:DescribeInstanceTypes"
 
@@ -30,6 +32,7 @@ class Ec2Facts:
 
     types: t.Mapping[str, InstanceType]
     offerings: t.Mapping[str, t.AbstractSet[str]]
+    reservations: t.Mapping[str, Reservation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class WantedGroup:
     """One node group of a pool. ``zone`` is None for a group over all zones of the pool.
 
     ``fitting`` are the names of all instance types that satisfy the pool, ``matching`` those of them that are offered where the group is,
-    ``instance_types`` those that a new group gets.
+    ``instance_types`` those that a new group gets. ``reservations`` are the ids of the capacity reservations that the group is for.
     """
 
     name: str
@@ -48,6 +51,7 @@ class WantedGroup:
     capacity_type: str
     matching: tuple[InstanceType, ...]
     fitting: frozenset[str] = frozenset()
+    reservations: tuple[str, ...] = ()
     min: int = 0
     max: int = 0
     desired: int = 0
@@ -55,6 +59,20 @@ class WantedGroup:
     @property
     def instance_types(self) -> tuple[str, ...]:
         return tuple(instance.name for instance in self.matching[:MAX_TYPES])
+
+    @property
+    def reservation(self) -> str | None:
+        return self.reservations[0] if self.reservations else None
+
+    @property
+    def first_type(self) -> InstanceType | None:
+        """The type by which cluster-autoscaler judges the group."""
+        return self.matching[0] if self.matching else None
+
+    @property
+    def wanted_labels(self) -> dict[str, str]:
+        """The labels of the group's nodes; a label that the user set stays."""
+        return {**accelerator_label(self.pool, self.first_type), **self.pool.wanted_labels}
 
     @property
     def subnet_ids(self) -> tuple[str, ...]:
@@ -88,6 +106,9 @@ def resolve_groups(pool: Pool, subnets: t.Sequence[Subnet], facts: Ec2Facts) -> 
     warnings = _warnings(pool, candidates, offered)
     served = {zone: found for zone, found in offered.items() if found}
     groups = _per_zone(pool, subnets, served) if pool.nvidia else _general(pool, subnets, served)
+    groups, faults = _reserved(pool, groups, facts)
+    if faults:
+        return Resolution(faults=tuple(faults))
     if not groups:
         allowed = "instance types that every zone of the group offers; or scaling.scope zone"
         return Resolution(faults=(Fault(path=join(pool.path, "zones"), value=list(served), allowed=allowed, source=_OFFERINGS),))
@@ -220,6 +241,45 @@ def _group(
 ) -> WantedGroup:
     name = group_name(pool.name, zone, count, kind)
     return WantedGroup(name=name, pool=pool, zone=zone, subnets=subnets, gpu_count=count, capacity_type=kind, matching=matching)
+
+
+def _reserved(pool: Pool, groups: t.Sequence[WantedGroup], facts: Ec2Facts) -> tuple[list[WantedGroup], list[Fault]]:
+    """The groups, those for reservations only where there is one for them, and of its type; a reservation that no group can use is a fault.
+
+    A managed node group's launch template names one reservation.
+    """
+    where = join(pool.path, "capacity.reservations")
+    faults: list[Fault] = []
+    kept = [group for group in groups if group.capacity_type not in RESERVED]
+    for group in groups:
+        fitting = [facts.reservations[id_] for id_ in pool.capacity.reservations if _fits(facts.reservations.get(id_), group)]
+        if group.capacity_type not in RESERVED or not fitting:
+            continue
+        if len(fitting) > 1 and pool.provisioner == "managed_node_group":
+            value = [one.id for one in fitting]
+            allowed = f"one reservation for {group.name}; a pool of its own for each of the others, or provisioner auto_scaling_group"
+            faults.append(
+                Fault(path=where, value=value, allowed=allowed, source="EC2 API Reference, LaunchTemplateCapacityReservationSpecification")
+            )
+        names = {one.instance_type for one in fitting}
+        matching = tuple(instance for instance in group.matching if instance.name in names)
+        kept.append(dataclasses.replace(group, matching=matching, reservations=tuple(one.id for one in fitting)))
+    used = {id_ for group in kept for id_ in group.reservations}
+    for index, id_ in enumerate(pool.capacity.reservations):
+        if id_ not in used:
+            there = facts.reservations.get(id_)
+            what = f"it is for {there.instance_type} in {there.zone}" if there else "there is none of this id"
+            allowed = f"an active reservation of one of the pool's types and zones; {what}"
+            faults.append(Fault(path=f"{where}[{index}]", value=id_, allowed=allowed, source="ec2:DescribeCapacityReservations"))
+    return kept, faults
+
+
+def _fits(reservation: Reservation | None, group: WantedGroup) -> bool:
+    return (
+        reservation is not None
+        and reservation.zone in (group.zone, *(subnet.zone for subnet in group.subnets if group.zone is None))
+        and any(instance.name == reservation.instance_type for instance in group.matching)
+    )
 
 
 def _shared_out(pool: Pool, groups: t.Sequence[WantedGroup]) -> tuple[list[WantedGroup], list[Fault]]:

@@ -15,13 +15,15 @@ from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import minor
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
+    ACCELERATOR_LABEL,
     DEVICE_PLUGIN_CONFIG_LABEL,
     GPU_PRESENT_LABEL,
     NODEPOOL_LABEL,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate
-from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api
-from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api, warm_pool_to_api
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool, WarmPool
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import RESOURCES_PREFIX
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import tag_changes
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import (
     Fields,
@@ -36,16 +38,18 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template
     TEMPLATE_NOT_READY,
     content_of_existing,
     ensure_version,
+    group_tags,
     manages_template,
     pool_tags,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step, Wait, is_planned, planned
 
-_OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL)
+_OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL, ACCELERATOR_LABEL)
 _LEAST_MAX = 1  # EKS API Reference, NodegroupScalingConfig: maxSize is at least 1
 _BOTTLEROCKET = "BOTTLEROCKET"  # how its AMI types begin
 # Tags by which an autoscaler knows a group's nodes and settings; who runs the autoscaler sets them.
 _AUTOSCALER_PREFIXES = ("k8s.io/", "kubernetes.io/")
+_DISK_TAG = f"{RESOURCES_PREFIX}ephemeral-storage"
 _IMMUTABLE_SOURCE = "EKS API Reference, UpdateNodegroupConfig: not among its parameters"
 
 
@@ -92,7 +96,7 @@ def _update_wait(step: Step, settings: Settings) -> Wait:
 
 
 def _config(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[list[Step], Fields, Nodegroup]:
-    aspects = [aspect for kind in (_scaling, _labels, _taints, _update, _repair) if (aspect := kind(group, there))]
+    aspects = [aspect for kind in (_scaling, _labels, _taints, _update, _repair, _warm_pool) if (aspect := kind(group, there))]
     if not aspects:
         return [], {}, there
     fields: Fields = {}
@@ -150,7 +154,9 @@ def _is_emptied(group: WantedGroup) -> bool:
 
 def _labels(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
     """The user's labels where they are set; ours follow from the pool, and from the AMI that the group has, and are always managed."""
-    wanted = group.pool.wanted_labels
+    wanted = group.wanted_labels
+    if ACCELERATOR_LABEL in wanted and ACCELERATOR_LABEL in there.labels and ACCELERATOR_LABEL not in (group.pool.labels or {}):
+        wanted[ACCELERATOR_LABEL] = there.labels[ACCELERATOR_LABEL]  # any value serves; types that match now must not change it
     if there.ami_type.startswith(_BOTTLEROCKET):
         wanted.pop(DEVICE_PLUGIN_CONFIG_LABEL, None)
     to_set = {key: value for key, value in wanted.items() if there.labels.get(key) != value}
@@ -206,11 +212,30 @@ def _repair(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
     return _Aspect(request=request, fields={"repair.enabled": (there.repair, wanted)}, after={"repair": wanted})
 
 
+def _warm_pool(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+    wanted = group.pool.warm_pool
+    if wanted is None:
+        return None
+    observed = there.warm_pool or WarmPool()
+    given = {name: value for name, value in dataclasses.asdict(wanted).items() if value is not None}
+    after = dataclasses.replace(observed, **given)
+    if there.warm_pool == after:
+        return None
+    fields = {f"warm_pool.{name}": (getattr(observed, name), value) for name, value in given.items() if getattr(observed, name) != value}
+    request = {"warmPoolConfig": warm_pool_to_api(after)}
+    return _Aspect(request=request, fields=fields or {"warm_pool": (None, "enabled")}, after={"warm_pool": after})
+
+
 def _tags(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[list[Step], Fields, Nodegroup]:
-    if group.pool.tags is None:
-        return [], {}, there
+    """The user's tags where they are set; what cluster-autoscaler reads of the nodes follows from the pool and is always managed."""
+    derived = {key: value for key, value in group_tags(settings.owner, group).items() if key.startswith(RESOURCES_PREFIX)}
+    if group.pool.disk.size_gib is None and _DISK_TAG in there.tags:
+        derived[_DISK_TAG] = there.tags[_DISK_TAG]
+    wanted = derived if group.pool.tags is None else {**pool_tags(settings.owner, group.pool), **derived}
     keep = [key for key in there.tags if key.startswith(_AUTOSCALER_PREFIXES)]
-    to_set, surplus = tag_changes(pool_tags(settings.owner, group.pool), there.tags, purge=settings.purge_tags, keep=keep)
+    purge = settings.purge_tags and group.pool.tags is not None
+    to_set, surplus = tag_changes(wanted, there.tags, purge=purge, keep=keep)
+    surplus = [*surplus, *(key for key in there.tags if key.startswith(RESOURCES_PREFIX) and key not in derived)]
     calls: list[tuple[str, tuple[str, ...], dict[str, t.Any]]] = []
     if to_set:
         calls.append(("eks:TagResource", tuple(to_set), {"tags": to_set}))
@@ -238,7 +263,8 @@ def _template(
     time, once for both."""
     steps, fields, after = _template_version(group, there, template, settings)
     upgrade = _upgrade(there, settings)
-    fields |= upgrade
+    release = _release(group, there, settings)
+    fields |= upgrade | release
     if not fields:
         return [], {}, there
     request: dict[str, t.Any] = subject(settings.owner, there.name)
@@ -248,9 +274,12 @@ def _template(
     if upgrade:
         request["version"] = settings.kubernetes_version
         after = dataclasses.replace(after, version=settings.kubernetes_version or "")
-    elif there.release_version:
+    elif release:
+        request["releaseVersion"] = release["release_version"][1]
+        after = dataclasses.replace(after, release_version=release["release_version"][1])
+    elif there.release_version and there.ami_type != "CUSTOM":
         request["releaseVersion"] = there.release_version
-    names = [*(["launch_template.version"] if "launchTemplate" in request else []), *upgrade]
+    names = [*(["launch_template.version"] if "launchTemplate" in request else []), *upgrade, *release]
     update = Step(
         action="eks:UpdateNodegroupVersion",
         target=there.name,
@@ -272,6 +301,14 @@ def _upgrade(there: Nodegroup, settings: Settings) -> Fields:
     return {"version": (there.version, wanted)}
 
 
+def _release(group: WantedGroup, there: Nodegroup, settings: Settings) -> Fields:
+    """The release of the image that the user names, or the newest where that is the word, if the group has another one."""
+    wanted = settings.releases.get(group.pool.name)
+    if wanted is None or wanted == there.release_version:
+        return {}
+    return {"release_version": (there.release_version, wanted)}
+
+
 def _template_version(
     group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None, settings: Settings
 ) -> tuple[list[Step], Fields, Nodegroup]:
@@ -280,19 +317,13 @@ def _template_version(
     current = template.versions.get(there.launch_template[1])
     if current is None:
         return [], {}, there
-    wanted = content_of_existing(settings.owner, group.pool, current, purge_tags=settings.purge_tags)
+    wanted = content_of_existing(group, current, settings)
     if wanted == current:
         return [], {}, there
-    fields: Fields = {
-        f"launch_template.{name}": (before, after)
-        for name, before, after in (
-            ("disk", dataclasses.asdict(current.disk), dataclasses.asdict(wanted.disk)),
-            ("tags", dict(current.tags), dict(wanted.tags)),
-            ("instance_store", *("raid0" if content.raid0 else "none" for content in (current, wanted))),
-        )
-        if before != after
-    }
-    steps, reference = ensure_version(template, wanted, "disk or tags of the instances differ")
+    before, after = current.view, wanted.view
+    names = [name for name in (*before, *after) if before.get(name) != after.get(name)]
+    fields: Fields = {f"launch_template.{name}": (before.get(name), after.get(name)) for name in names or ["data"]}
+    steps, reference = ensure_version(template, wanted, f"{', '.join(names) or 'the content'} of the launch template differs")
     return steps, fields, dataclasses.replace(there, launch_template=reference)
 
 
@@ -305,6 +336,7 @@ def _immutable(group: WantedGroup, there: Nodegroup, settings: Settings) -> tupl
     fixed_subnets = bool(pool.subnets or pool.zones) and not any(is_planned(subnet) for subnet in wanted_subnets)
     differs = {
         "ami.family": (pool.ami_family, there.ami_type) if pool.ami_family and ami_type(group) != there.ami_type else None,
+        "ami": (True, there.ami_type) if pool.ami.custom and there.ami_type != "CUSTOM" else None,
         "iam.node_role": (pool.node_role, there.node_role) if role and not is_planned(role) and role != there.node_role else None,
         "instances": (list(group.instance_types), ", ".join(there.instance_types)) if unfit else None,
         "network.subnets": (sorted(wanted_subnets), ", ".join(there.subnets))

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to the collection.
 
-"""Observes, plans and converges pools of managed node groups."""
+"""Pools of an EKS cluster: what they have in common is observed here, each provisioner's part is planned by its own module."""
 
 from __future__ import annotations
 
@@ -13,27 +13,21 @@ import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault, InvalidInput
-from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Subnet, for_nodes
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Reservation, Subnet, for_nodes
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
-from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate, TemplateContent
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults
-from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup
-from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import OWNER_TAG, Owner
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import name_faults, pool_faults, pools_faults, role_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import POOL_OPTIONS
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, plan_absent, plan_pools, takes_part
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings, is_half_made
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts, Resolution, WantedGroup, resolve_groups
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_result import pool_result
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import manages_template, template_name
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import combine, is_planned
+from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool_managed
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Params, Run
+from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Provisioner, Result
 
 _MISSING = ("ResourceNotFoundException",)
 _FILTER_VALUES = 200  # EC2 takes at most 200 values in a filter
-# Names of groups begin with their pool's name; the longest are cut at 54 characters.
-_PREFIX = 50
 _READY = ("ACTIVE", "UPDATING")
 _FORMS = {
     "volumes_key_arn": (
@@ -49,12 +43,9 @@ _FORMS = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Place:
-    """Where pools are to be: the cluster, None where it is planned, and the subnets by pool."""
-
-    cluster: t.Mapping[str, t.Any] | None
-    subnets: t.Mapping[str, tuple[Subnet, ...]]
+_PROVISIONERS: dict[str, Provisioner] = {
+    "managed_node_group": nodepool_managed,
+}
 
 
 def validate(params: Params) -> list[Fault]:
@@ -100,51 +91,45 @@ def _pools(params: Params) -> list[Pool]:
 
 def _present(run: Run, owner: Owner) -> Outcome:
     pools = _pools(run.params)
-    place, faults, warnings = _place(run, pools, owner)
+    context, faults, warnings = _context(run, pools, owner)
     faults += [] if run.check_mode else _planned_faults(run.params, pools)
-    nodegroups = _nodegroups(run.aws, owner, [pool.name for pool in pools]) if place.cluster else {}
-    facts = _ec2_facts(run.aws, pools)
-    resolutions = [resolve_groups(pool, place.subnets[pool.name], facts) for pool in pools]
-    faults += [fault for resolution in resolutions for fault in resolution.faults]
-    groups = [group for resolution in resolutions for group in resolution.groups]
-    made = [group for group in groups if takes_part(group, nodegroups.get(group.name), owner)]
-    observed = _observed(run.aws, owner, made, nodegroups)
-    roles, role_read_faults = _roles(run.aws, pools, made, observed)
-    settings = Settings(
-        owner=owner, roles=roles, purge_tags=run.params["purge_tags"], kubernetes_version=run.params.get("kubernetes_version")
-    )
-    planned = plan_pools(groups, observed, settings)
-    if faults := [*faults, *role_read_faults, *planned.faults]:
+    parts = _parts(context, pools)
+    if faults := [*faults, *(fault for part in parts for fault in part.faults)]:
         raise InvalidInput(faults)
-    plan = dataclasses.replace(planned.plan, warnings=(*warnings, *_resolution_warnings(resolutions), *planned.plan.warnings))
+    plan = combine(part.plan for part in parts)
+    plan = dataclasses.replace(plan, warnings=(*warnings, *plan.warnings))
     run.apply(plan)
-    changed = (plan.steps or plan.waits) and not run.check_mode
-    after = _describe(run.aws, owner, [group.name for group in made]) if changed else planned.after
-    results = [pool_result(pool, resolution.groups, after) for pool, resolution in zip(pools, resolutions, strict=True)]
-    return Outcome(plan=plan, result=_result(run, results))
+    changed = bool(plan.steps or plan.waits) and not run.check_mode
+    results: dict[str, Result] = {}
+    for part in parts:
+        results.update(part.describe() if changed and part.describe else part.results)
+    return Outcome(plan=plan, result=_result(run, [results[pool.name] for pool in pools]))
 
 
-def _result(run: Run, results: list[dict[str, t.Any]]) -> dict[str, t.Any]:
+def _parts(context: Context, pools: t.Sequence[Pool]) -> list[Part]:
+    """Each provisioner's part, for the pools that it has."""
+    chosen = {kind: [pool for pool in pools if pool.provisioner == kind] for kind in _PROVISIONERS}
+    return [_PROVISIONERS[kind].present(context, some) for kind, some in chosen.items() if some]
+
+
+def _result(run: Run, results: list[Result]) -> dict[str, t.Any]:
     single = {"nodepool": results[0] if results else None} if run.params.get("pools") is None else {}
     return {"nodepools": results, **single}
 
 
-def _resolution_warnings(resolutions: t.Sequence[Resolution]) -> tuple[str, ...]:
-    return tuple(warning for resolution in resolutions for warning in resolution.warnings)
-
-
 def _absent(run: Run, owner: Owner) -> Outcome:
+    """Whatever provisioner made them: an inventory that was changed since may name another one."""
     pools = run.params.get("pools")
     names = [pool["name"] for pool in pools] if pools is not None else [run.params["name"]]
     cluster = run.aws.find("eks:DescribeCluster", {"name": owner.cluster_name}, missing=_MISSING)
-    nodegroups = _nodegroups(run.aws, owner, names) if cluster else {}
-    plan = plan_absent(names, Observed(nodegroups=nodegroups, templates=_templates(run.aws, owner)), owner)
+    context = Context(run=run, owner=owner, cluster=cluster["cluster"] if cluster else None)
+    plan = combine(provisioner.absent(context, names).plan for provisioner in _PROVISIONERS.values())
     run.apply(plan)
     return Outcome(plan=plan, result=_result(run, []))
 
 
-def _place(run: Run, pools: t.Sequence[Pool], owner: Owner) -> tuple[_Place, list[Fault], list[str]]:
-    """The cluster and the subnets that exist or are planned; what is missing as faults, a planned cluster as a warning."""
+def _context(run: Run, pools: t.Sequence[Pool], owner: Owner) -> tuple[Context, list[Fault], list[str]]:
+    """What all pools need: the cluster and the subnets that exist or are planned, and instance types; what is missing as faults."""
     faults, warnings = [], []
     reply = run.aws.find("eks:DescribeCluster", {"name": owner.cluster_name}, missing=_MISSING)
     cluster = reply["cluster"] if reply else None
@@ -164,7 +149,8 @@ def _place(run: Run, pools: t.Sequence[Pool], owner: Owner) -> tuple[_Place, lis
     faults += [fault for fault in _subnet_faults(run.params, pools, found) if run.check_mode or not is_planned(fault.value)]
     common = for_nodes([found[id_] for id_ in defaults if id_ in found])
     subnets = {pool.name: tuple(found[id_] for id_ in pool.subnets if id_ in found) if pool.subnets else common for pool in pools}
-    return _Place(cluster=cluster, subnets=subnets), faults, warnings
+    context = Context(run=run, owner=owner, cluster=cluster, subnets=subnets, facts=_ec2_facts(run.aws, pools))
+    return context, faults, warnings
 
 
 def _subnet_faults(params: Params, pools: t.Sequence[Pool], found: t.Container[str]) -> list[Fault]:
@@ -208,24 +194,9 @@ def _subnets(aws: Aws, ids: t.Sequence[str]) -> dict[str, Subnet]:
     return {subnet.id: subnet for subnet in map(Subnet.from_api, found)}
 
 
-def _nodegroups(aws: Aws, owner: Owner, pools: t.Sequence[str]) -> dict[str, Nodegroup]:
-    """The cluster's node groups whose name may be one of a group of these pools."""
-    names = aws.pages("eks:ListNodegroups", "nodegroups", {"clusterName": owner.cluster_name})
-    return _describe(aws, owner, [name for name in names if any(name.startswith(pool[:_PREFIX]) for pool in pools)])
-
-
-def _describe(aws: Aws, owner: Owner, names: t.Sequence[str]) -> dict[str, Nodegroup]:
-    found = {}
-    for name in names:
-        request = {"clusterName": owner.cluster_name, "nodegroupName": name}
-        if reply := aws.find("eks:DescribeNodegroup", request, missing=_MISSING):
-            found[name] = Nodegroup.from_api(reply["nodegroup"])
-    return found
-
-
 def _ec2_facts(aws: Aws, pools: t.Sequence[Pool]) -> Ec2Facts:
     """What EC2 knows of the types and families that the pools name, and which zones of the region offer them."""
-    patterns = list(dict.fromkeys(pattern for pool in pools for pattern in pool.instances.patterns))
+    patterns = list(dict.fromkeys(pattern for pool in pools for pattern in pool.type_patterns))
     types: dict[str, InstanceType] = {}
     offerings: dict[str, set[str]] = {}
     for start in range(0, len(patterns), _FILTER_VALUES):
@@ -235,62 +206,14 @@ def _ec2_facts(aws: Aws, pools: t.Sequence[Pool]) -> Ec2Facts:
         request = {"LocationType": "availability-zone", "Filters": filters}
         for reply in aws.pages("ec2:DescribeInstanceTypeOfferings", "InstanceTypeOfferings", request):
             offerings.setdefault(reply["Location"], set()).add(reply["InstanceType"])
-    return Ec2Facts(types=types, offerings=offerings)
+    return Ec2Facts(types=types, offerings=offerings, reservations=_reservations(aws, pools))
 
 
-def _templates(aws: Aws, owner: Owner) -> dict[str, LaunchTemplate]:
-    """Launch templates with our mark, by name."""
-    filters = [{"Name": f"tag:{OWNER_TAG}", "Values": [owner.arn]}]
-    found = aws.pages("ec2:DescribeLaunchTemplates", "LaunchTemplates", {"Filters": filters})
-    return {template.name: template for template in map(LaunchTemplate.from_api, found)}
-
-
-def _observed(aws: Aws, owner: Owner, groups: t.Sequence[WantedGroup], nodegroups: t.Mapping[str, Nodegroup]) -> Observed:
-    """Node groups and templates; versions are read where they are compared, names of others' templates where one is made."""
-    templates = _templates(aws, owner)
-    foreign: frozenset[str] = frozenset()
-    names = [template_name(owner, group.name) for group in groups if group.name not in nodegroups]
-    if missing := [name for name in names if name not in templates]:
-        filters = [{"Name": "launch-template-name", "Values": missing}]
-        found = aws.pages("ec2:DescribeLaunchTemplates", "LaunchTemplates", {"Filters": filters})
-        foreign = frozenset(template["LaunchTemplateName"] for template in found)
-    for group in groups:
-        name, there = template_name(owner, group.name), nodegroups.get(group.name)
-        if name in templates and (_is_made(there) or manages_template(group.pool)):
-            templates[name] = _with_versions(aws, templates[name], there)
-    return Observed(nodegroups=nodegroups, templates=templates, foreign_templates=foreign)
-
-
-def _is_made(there: Nodegroup | None) -> bool:
-    """Whether the group will be made in this run."""
-    return there is None or there.status == "DELETING" or is_half_made(there)
-
-
-def _with_versions(aws: Aws, template: LaunchTemplate, there: Nodegroup | None) -> LaunchTemplate:
-    used = [there.launch_template[1]] if there and there.launch_template else []
-    wanted = list(dict.fromkeys([*used, str(template.latest)]))
-    request = {"LaunchTemplateId": template.id, "Versions": wanted}
-    found = aws.pages("ec2:DescribeLaunchTemplateVersions", "LaunchTemplateVersions", request)
-    versions = {str(version["VersionNumber"]): TemplateContent.from_api(version["LaunchTemplateData"]) for version in found}
-    return dataclasses.replace(template, versions=versions)
-
-
-def _roles(aws: Aws, pools: t.Sequence[Pool], groups: t.Sequence[WantedGroup], observed: Observed) -> tuple[dict[str, str], list[Fault]]:
-    """ARN by the name or ARN that pools give. Read where a group is to be made, and where only the name is known."""
-    roles: dict[str, str] = {}
-    faults: dict[str, Fault] = {}
-    kept = {group.pool.name for group in groups}
-    kept -= {group.pool.name for group in groups if _is_made(observed.nodegroups.get(group.name))}
-    for pool in pools:
-        given = pool.node_role
-        if given is None or given in roles or given in faults:
-            continue
-        known = is_planned(given) or (given.startswith("arn:") and all(one.name in kept for one in pools if one.node_role == given))
-        name = given.rpartition("/")[2]
-        reply = {"Role": {"Arn": given}} if known else aws.find("iam:GetRole", {"RoleName": name}, missing=("NoSuchEntity",))
-        if reply is None or (given.startswith("arn:") and reply["Role"]["Arn"] != given):
-            path = join(pool.path, "iam.node_role")
-            faults[given] = Fault(path=path, value=given, allowed="a role of this account", source="iam:GetRole")
-        else:
-            roles[given] = reply["Role"]["Arn"]
-    return roles, list(faults.values())
+def _reservations(aws: Aws, pools: t.Sequence[Pool]) -> dict[str, Reservation]:
+    """The active ones of the capacity reservations that the pools name. By filter: an unknown id would be an error for all of them."""
+    ids = list(dict.fromkeys(id_ for pool in pools for id_ in pool.capacity.reservations))
+    if not ids:
+        return {}
+    filters = [{"Name": "capacity-reservation-id", "Values": ids}, {"Name": "state", "Values": ["active", "scheduled"]}]
+    found = aws.pages("ec2:DescribeCapacityReservations", "CapacityReservations", {"Filters": filters})
+    return {reservation.id: reservation for reservation in map(Reservation.from_api, found)}

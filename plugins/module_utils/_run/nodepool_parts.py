@@ -15,7 +15,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import Subne
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, planned
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Run
 
 Result = dict[str, t.Any]
@@ -48,6 +48,13 @@ class Part:
     faults: tuple[Fault, ...] = ()
     results: t.Mapping[str, Result] = field(default_factory=dict)
     describe: t.Callable[[], t.Mapping[str, Result]] | None = None
+
+
+def cluster_security_group(context: Context) -> str:
+    """The id of the cluster's own security group, which all nodes have; a planned one where the cluster is."""
+    network = (context.cluster or {}).get("resourcesVpcConfig", {})
+    found: str = network.get("clusterSecurityGroupId") or planned("security-group", f"{context.owner.cluster_name}-cluster")
+    return found
 
 
 class Provisioner(t.Protocol):

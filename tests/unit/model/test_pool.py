@@ -11,7 +11,7 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Subnet, for_nodes
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import form_faults
-from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import TemplateContent, new_content
+from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import TemplateContent, TemplateWish, new_content
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Disk, InstanceRequirements, Pool, Range
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import pool_faults, pools_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import POOL_OPTIONS, argument_options, documented_options
@@ -89,12 +89,12 @@ BAD: list[tuple[dict[str, t.Any], str, str]] = [
     ({"instances": {"families": ["g5"], "cpus": {"min": 8, "max": 4}}}, "instances.cpus.min", "at most cpus.max, 4"),
     ({"instances": {"families": ["g5"], "gpu": {"count": [0]}}}, "instances.gpu.count[0]", "at least 1"),
     ({"instances": {"families": ["g5"], "memory_gib": {"min": -1}}}, "instances.memory_gib.min", "at least 0"),
-    ({"capacity": {"types": ["reserved"]}}, "capacity.types[0]", "not in this release"),
-    ({"capacity": {"types": ["capacity_block"]}}, "capacity.types[0]", "not in this release"),
+    ({"capacity": {"types": ["reserved"]}}, "capacity.reservations", "ids of the reservations"),
+    ({"capacity": {"types": ["capacity_block", "spot"], "reservations": ["cr-0123456789abcdef0"]}}, "capacity.types", "alone"),
     ({"capacity": {"types": ["spot", "spot"]}}, "capacity.types[1]", "once"),
     ({"capacity": {"on_demand_base": 0}}, "capacity.on_demand_base", "auto_scaling_group"),
     ({"capacity": {"on_demand_percentage": 50}}, "capacity.on_demand_percentage", "auto_scaling_group"),
-    ({"capacity": {"reservations": ["cr-1"]}}, "capacity.reservations", "not in this release"),
+    ({"capacity": {"types": ["reserved"], "reservations": ["cr-1"]}}, "capacity.reservations[0]", "id of a capacity reservation"),
     ({"zones": ["a"]}, "zones[0]", "us-west-2a or usw2-az1"),
     ({"zones": ["us-west-2a", "us-west-2a"]}, "zones[1]", "once"),
     ({"scaling": {"min": 3, "max": 2}}, "scaling.min", "at most scaling.max, 2"),
@@ -122,29 +122,31 @@ BAD: list[tuple[dict[str, t.Any], str, str]] = [
     ({"sharing": {"strategy": "mps", "replicas": 4}}, "sharing.strategy", "not supported yet"),
     ({"sharing": {"strategy": "time_slicing", "replicas": 2, "backend": "bottlerocket"}}, "sharing.backend", "not in this release"),
     ({"ami": {"family": "bottlerocket"}}, "sharing.strategy", "bottlerocket"),
-    ({"ami": {"release": "v20260724"}}, "ami.release", "not in this release"),
-    ({"ami": {"id": "ami-1"}}, "ami.id", "not in this release"),
+    ({"ami": {"release": "20260724"}}, "ami.release", "vYYYYMMDD"),
+    ({"ami": {"id": "ami-0123456789abcdef0", "ssm_parameter": "/x"}}, "ami.ssm_parameter", "one image"),
+    ({"ami": {"owner": "self"}}, "ami.owner", "without ami.name"),
+    ({"ami": {"id": "ami-1"}}, "ami.id", "id of an AMI"),
     ({"disk": {"size_gib": 8}}, "disk.size_gib", "at least 20"),
     ({"disk": {"type": "gp2", "throughput": 200}}, "disk.throughput", "gp3"),
     ({"disk": {"type": "io2"}}, "disk.iops", "required"),
     ({"disk": {"throughput": 1000}}, "disk.throughput", "a quarter"),
     ({"network": {"subnets": ["sn-1"]}}, "network.subnets[0]", "id of a subnet"),
-    ({"network": {"efa": True}}, "network.efa", "not in this release"),
-    ({"network": {"placement_group": "pg"}}, "network.placement_group", "not in this release"),
+    ({"network": {"security_groups": ["group"]}}, "network.security_groups[0]", "security group"),
+    ({"network": {"placement_group": "pg"}, "zones": None}, "zones", "exactly one zone"),
     ({"iam": {"node_role": "not a role"}}, "iam.node_role", "name or ARN"),
-    ({"iam": {"instance_profile": "p"}}, "iam.instance_profile", "karpenter or auto_scaling_group"),
+    ({"iam": {"instance_profile": "p"}}, "iam.instance_profile", "karpenter and auto_scaling_group can"),
     ({"iam": {"policies": ["arn"]}}, "iam.policies", "not in this release"),
     ({"update": {"max_unavailable": 0}}, "update.max_unavailable", "1 to 100"),
-    ({"priority": 10}, "priority", "not in this release"),
-    ({"startup_taints": [TAINT]}, "startup_taints", "not in this release"),
+    ({"priority": 101}, "priority", "1 to 100"),
+    ({"startup_taints": [TAINT, TAINT]}, "startup_taints[1]", "once"),
     ({"mig": {"strategy": "mixed"}}, "mig", "not in this release"),
-    ({"warm_pool": {"min": 1}}, "warm_pool", "not in this release"),
+    ({"warm_pool": {"min_size": -1}}, "warm_pool.min_size", "at least 0"),
     ({"disruption": {"budgets": [{"nodes": "10%"}]}}, "disruption.budgets", "karpenter"),
     ({"disruption": {"expire_after": "720h"}}, "disruption.expire_after", "karpenter"),
     ({"disruption": {"consolidate_after": "30s"}}, "disruption.consolidate_after", "not in this release"),
-    ({"user_data": ["#!/bin/sh"]}, "user_data", "not in this release"),
+    ({"user_data": ["echo"]}, "user_data[0]", "begins with #!"),
     ({"adopt": True}, "adopt", "not in this release"),
-    ({"overrides": {"node_group": {"labels": {}}}}, "overrides.node_group", "not in this release"),
+    ({"overrides": {"node_pool": {"spec": {}}}}, "overrides.node_pool", "karpenter can"),
     ({"tags": {"aws:x": "y"}}, "tags.aws:x", "aws:"),
     ({"tags": {"gpuops.eks/owner": "y"}}, "tags.gpuops.eks/owner", "set by the collection"),
 ]
@@ -286,7 +288,7 @@ def test_a_disk_over_what_is_there(set_: Disk, there: Disk, expected: Disk) -> N
 @pytest.mark.parametrize("raid0", [True, False])
 @pytest.mark.parametrize("disk", [Disk(), Disk(type="io2", iops=4000, size_gib=100, kms_key="alias/k")])
 def test_a_template_reads_back_as_it_was_written(disk: Disk, raid0: bool) -> None:
-    content = new_content("al2023", disk, {"a": "b"}, raid0=raid0)
+    content = new_content(TemplateWish(ami_family="al2023", disk=disk, tags={"a": "b"}, settings={"raid0": raid0}))
     data = content.to_api()
     assert TemplateContent.from_api(data) == content
     assert data["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}
@@ -296,7 +298,7 @@ def test_a_template_reads_back_as_it_was_written(disk: Disk, raid0: bool) -> Non
 
 
 def test_bottlerocket_keeps_data_on_its_second_volume() -> None:
-    assert new_content("bottlerocket", Disk(), {}, raid0=False).device == "/dev/xvdb"
+    assert new_content(TemplateWish(ami_family="bottlerocket")).device == "/dev/xvdb"
 
 
 @pytest.mark.parametrize(

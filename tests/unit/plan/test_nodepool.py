@@ -10,7 +10,12 @@ import typing as t
 
 import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Subnet
-from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate, TemplateContent, new_content
+from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import (
+    LaunchTemplate,
+    TemplateContent,
+    TemplateWish,
+    new_content,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_from_api
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Disk, Limits, Pool
@@ -264,8 +269,18 @@ def existing(wanted: Pool, **changes: t.Any) -> Nodegroup:
     return dataclasses.replace(made, **{"arn": f"arn:{one.name}", "status": "ACTIVE", "launch_template": template, **changes})
 
 
+def pool_tags_of(there: Nodegroup) -> dict[str, str]:
+    """The tags of instances: what cluster-autoscaler reads is on the group alone."""
+    return {key: value for key, value in there.tags.items() if not key.startswith("k8s.io/")}
+
+
+def content_of(disk: Disk, tags: t.Mapping[str, str]) -> TemplateContent:
+    told = {"raid0": True, "fast_image_pull": True}
+    return new_content(TemplateWish(ami_family="al2023", disk=disk, tags=tags, settings=told))
+
+
 def template_of(there: Nodegroup, latest: int = 1, **versions: TemplateContent) -> LaunchTemplate:
-    content = new_content("al2023", Disk(), there.tags, raid0=True)
+    content = content_of(Disk(), pool_tags_of(there))
     contents = {"1": content, **{version.removeprefix("v"): content for version, content in versions.items()}}
     name = template_name(OWNER, there.name)
     return LaunchTemplate(id="lt-1", name=name, latest=latest, tags=dict(there.tags), versions=contents)
@@ -285,6 +300,8 @@ def actions(planned: PoolsPlan) -> list[str]:
 
 
 NAME = "inference-us-west-2a-1gpu-on-demand"
+RESOURCES = "k8s.io/cluster-autoscaler/node-template/resources"
+ONE_GPU = {f"{RESOURCES}/ephemeral-storage": "200Gi", f"{RESOURCES}/nvidia.com/gpu": "1"}
 TAGS = {"gpuops.eks/owner": OWNER.arn, "gpuops.eks/component": "nodepool", "gpuops.eks/nodepool": "inference"}
 SUBJECT = {"clusterName": "demo", "nodegroupName": NAME}
 VERSION = f"planned:launch-template-version/demo-{NAME}"
@@ -322,7 +339,7 @@ def test_the_calls_of_a_new_group() -> None:
             "launchTemplate": {"id": f"planned:launch-template/demo-{NAME}", "version": "1"},
             "updateConfig": {"maxUnavailable": 1, "updateStrategy": "DEFAULT"},
             "nodeRepairConfig": {"enabled": True},
-            "tags": {"team": "ml", **TAGS},
+            "tags": {"team": "ml", **TAGS, f"{RESOURCES}/ephemeral-storage": "200Gi", f"{RESOURCES}/nvidia.com/gpu": "10"},
         },
     )
     assert planned.plan.waits == (Wait(waiter="nodegroup_active", arguments=SUBJECT),)
@@ -434,7 +451,7 @@ def test_what_was_not_set_is_left_as_it_is() -> None:
         max_unavailable=5,
         update_strategy="minimal",
         repair=False,
-        tags={**TAGS, "by": "hand"},
+        tags={**TAGS, **ONE_GPU, "by": "hand"},
     )
     assert plan(pool(), observed(there)).plan.steps == ()
 
@@ -526,11 +543,13 @@ CHANGES: list[tuple[dict[str, t.Any], dict[str, t.Any], dict[str, t.Any], list[s
 @pytest.mark.parametrize(("params", "there", "request_", "fields"), CHANGES)
 def test_changes_in_place(params: dict[str, t.Any], there: dict[str, t.Any], request_: dict[str, t.Any], fields: list[str]) -> None:
     planned = plan(pool(**params), observed(existing(pool(), **there)))
-    (step,) = planned.plan.steps
+    step, *derived = planned.plan.steps
+    assert [one.action for one in derived] in ([], ["eks:TagResource"])  # what cluster-autoscaler reads follows from the labels
     assert (step.action, step.target, step.effect) == ("eks:UpdateNodegroupConfig", NAME, "update")
     assert step.request == {**SUBJECT, **request_}
     assert list(step.fields) == fields
-    assert list(planned.plan.after[NAME]) == list(planned.plan.before[NAME]) == fields
+    assert list(planned.plan.after[NAME]) == list(planned.plan.before[NAME])
+    assert [name for name in planned.plan.after[NAME] if not name.startswith("tags.k8s.io/")] == fields
     arguments = {"name": "demo", "nodegroupName": NAME, "updateId": f"planned:update/{NAME}/config"}
     assert planned.plan.waits == (Wait(waiter="nodegroup_update_successful", arguments=arguments),)
     assert plan(pool(**params), observed(planned.after[NAME])).plan.steps == (), "applying it once is enough"
@@ -544,7 +563,7 @@ def test_one_call_for_all_that_eks_takes_together() -> None:
 
 
 def test_tags_of_the_group_and_of_its_instances() -> None:
-    there = existing(pool(), tags={**TAGS, "old": "1", "k8s.io/cluster-autoscaler/node-template/x": "y"})
+    there = existing(pool(), tags={**TAGS, **ONE_GPU, "old": "1", "k8s.io/cluster-autoscaler/node-template/x": "y"})
     planned = plan(pool(tags={"team": "ml"}), observed(there))
     version, update, tag, untag = planned.plan.steps
     assert (version.action, version.request["LaunchTemplateId"]) == ("ec2:CreateLaunchTemplateVersion", "lt-1")
@@ -558,7 +577,7 @@ def test_tags_of_the_group_and_of_its_instances() -> None:
 
 
 def test_tags_are_not_purged_without_consent() -> None:
-    there = observed(existing(pool(), tags={**TAGS, "old": "1", "team": "ml"}))
+    there = observed(existing(pool(), tags={**TAGS, **ONE_GPU, "old": "1", "team": "ml"}))
     settings = dataclasses.replace(SETTINGS, purge_tags=False)
     assert plan_pools(groups_of(pool(tags={"team": "ml"})), there, settings).plan.steps == ()
 
@@ -566,8 +585,13 @@ def test_tags_are_not_purged_without_consent() -> None:
 def test_a_change_of_disk_waits_for_the_change_of_settings() -> None:
     there = existing(pool(), release_version="1.36.1-20260724")
     planned = plan(pool(disk={"size_gib": 300}, scaling={"max": 2}), observed(there))
-    assert actions(planned) == ["eks:UpdateNodegroupConfig", "ec2:CreateLaunchTemplateVersion", "eks:UpdateNodegroupVersion"]
-    update = planned.plan.steps[2]
+    assert actions(planned) == [
+        "eks:UpdateNodegroupConfig",
+        "ec2:CreateLaunchTemplateVersion",
+        "eks:TagResource",  # what cluster-autoscaler takes for the disk of a node that is not there yet
+        "eks:UpdateNodegroupVersion",
+    ]
+    update = planned.plan.steps[3]
     assert update.request == {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": VERSION}, "releaseVersion": "1.36.1-20260724"}
     assert [need.arguments["updateId"] for need in update.needs] == [f"planned:update/{NAME}/config"]
     assert [wait.arguments["updateId"] for wait in planned.plan.waits] == [f"planned:update/{NAME}/version"]
@@ -594,7 +618,7 @@ def test_a_new_disk_and_a_new_version_replace_the_nodes_once() -> None:
     there = existing(pool(), version="1.35", release_version="1.35.1-20260701")
     wanted = pool(disk={"size_gib": 300})
     found = plan_pools(groups_of(wanted), observed(there), UPGRADE)
-    assert [step.action for step in found.plan.steps] == ["ec2:CreateLaunchTemplateVersion", "eks:UpdateNodegroupVersion"]
+    assert [step.action for step in found.plan.steps][:2] == ["ec2:CreateLaunchTemplateVersion", "eks:UpdateNodegroupVersion"]
     request = found.plan.steps[1].request
     assert request["version"] == "1.36"
     assert "launchTemplate" in request
@@ -618,10 +642,10 @@ def test_the_key_for_volumes_is_no_drift_of_a_group_that_is_there() -> None:
 
 def test_a_template_version_that_an_interrupted_run_made_is_used() -> None:
     there = existing(pool())
-    wanted = new_content("al2023", Disk(size_gib=300), there.tags, raid0=True)
+    wanted = content_of(Disk(size_gib=300), pool_tags_of(there))
     template = template_of(there, latest=2, v2=wanted)
     planned = plan(pool(disk={"size_gib": 300}), Observed(nodegroups={NAME: there}, templates={template.name: template}))
-    assert actions(planned) == ["eks:UpdateNodegroupVersion"]
+    assert actions(planned) == ["eks:UpdateNodegroupVersion", "eks:TagResource"]
     assert planned.plan.steps[0].request["launchTemplate"] == {"id": "lt-1", "version": "2"}
 
 
@@ -638,7 +662,7 @@ def test_a_template_that_an_interrupted_run_made_is_used_or_mended() -> None:
 
 def test_a_lost_template_is_said() -> None:
     planned = plan(pool(disk={"size_gib": 300}), Observed(nodegroups={NAME: existing(pool())}))
-    assert planned.plan.steps == ()
+    assert actions(planned) == ["eks:TagResource"]
     assert "launch template" in planned.plan.warnings[0]
 
 
