@@ -21,7 +21,6 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups i
 NAME_LIMIT = 63  # nodes carry the name as the value of a label
 _TYPES, _OFFERINGS = "ec2:DescribeInstanceTypes", "ec2:DescribeInstanceTypeOfferings"
 _OVERRIDABLE = {"metadata": ("labels", "annotations"), "spec": None}
-_FAMILIES_WITH_GPUS = ("g*", "p*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +70,12 @@ class KarpenterPool:
         return tuple(dict.fromkeys(subnet.zone for subnet in self.subnets))
 
 
-def type_patterns(pool: Pool) -> tuple[str, ...]:
-    """What to ask EC2 for where neither types nor families are named: the numbers of GPUs have to be known."""
-    if pool.instances.patterns or not pool.nvidia:
-        return ()
-    return tuple(f"{category}*" for category in pool.instances.categories) or _FAMILIES_WITH_GPUS
-
-
 def resolve(pool: Pool, subnets: t.Sequence[Subnet], facts: Ec2Facts) -> KarpenterPool:
     """The NodePools that a pool consists of, with every reason why they cannot be made."""
     chosen, faults = _subnets(pool, subnets)
     candidates, type_faults = _candidates(pool, facts.types)
     faults += type_faults + _tag_faults(pool) + _override_faults(pool)
-    if candidates and chosen and pool.instances.patterns:
+    if candidates and chosen and pool.type_patterns:
         faults += _offering_faults(pool, candidates, chosen, facts)
     interfaces, efa_faults = _efa_interfaces(pool, candidates)
     zones = list(dict.fromkeys(subnet.zone for subnet in chosen))
@@ -138,8 +130,8 @@ def _candidates(pool: Pool, types: t.Mapping[str, InstanceType]) -> tuple[list[I
         if (reason := _unfit(pool, types.get(name)))
     ]
     found = [instance for instance in types.values() if _unfit(pool, instance) is None]
-    if not found and not faults and (pool.nvidia or pool.instances.patterns):
-        value = list(pool.instances.patterns or type_patterns(pool))
+    if not found and not faults and pool.type_patterns:
+        value = list(pool.type_patterns)
         faults.append(Fault(path=where, value=value, allowed="requirements that at least one instance type satisfies", source=_TYPES))
     return sorted(found, key=lambda instance: instance.order), faults
 

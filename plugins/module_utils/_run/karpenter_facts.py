@@ -3,11 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to the collection.
 
-"""What has to be known for Karpenter's objects: its APIs and feature gates, images, roles, reservations, instance types."""
+"""What has to be known for Karpenter's objects: its APIs and feature gates, images, roles, reservations."""
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 from dataclasses import dataclass, field
 
@@ -15,7 +14,6 @@ from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws
 from ansible_collections.gpuops.eks.plugins.module_utils._catalog.amis import LATEST
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Kubernetes
-from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.karpenter import (
     AMI_FAMILIES,
@@ -37,8 +35,6 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_objects import is_adopted, role_name
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import type_patterns
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned, planned
 from ansible_collections.gpuops.eks.plugins.module_utils._run.images import Images
 
@@ -88,16 +84,6 @@ def _containers(deployment: Object) -> list[t.Mapping[str, t.Any]]:
 def _is_controller(container: t.Mapping[str, t.Any]) -> bool:
     repository = str(container.get("image", "")).partition("@")[0]
     return repository.rpartition(":")[0].endswith(_IMAGE) or repository.endswith(_IMAGE)
-
-
-def with_types(aws: Aws, facts: Ec2Facts, pools: t.Sequence[Pool]) -> Ec2Facts:
-    """The facts with the types of pools that name neither types nor families."""
-    patterns = list(dict.fromkeys(pattern for pool in pools for pattern in type_patterns(pool)))
-    if not patterns:
-        return facts
-    request = {"Filters": [{"Name": "instance-type", "Values": patterns}]}
-    found = map(InstanceType.from_api, aws.pages("ec2:DescribeInstanceTypes", "InstanceTypes", request))
-    return dataclasses.replace(facts, types={**facts.types, **{instance.name: instance for instance in found}})
 
 
 class ImageChoice:

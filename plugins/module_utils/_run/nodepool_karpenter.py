@@ -31,16 +31,15 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter import 
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_objects import Settings
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import KarpenterPool, resolve
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_result import pool_result
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import PLANNED, planned
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import PLANNED
 from ansible_collections.gpuops.eks.plugins.module_utils._run.karpenter_facts import (
     Controller,
     ImageChoice,
     controller,
     identity_faults,
     reservation_faults,
-    with_types,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result
+from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group
 
 _ROLE = "role gpuops.eks.eks_autoscaling"
 _REFUSED = ("Invalid", "BadRequest")
@@ -50,8 +49,7 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     """The NodePools, EC2NodeClasses and NodeOverlays of these pools as they should be."""
     run = context.run
     kube = run.find_kubernetes() if context.cluster else None
-    facts = with_types(run.aws, context.facts, pools)
-    targets = [resolve(pool, context.subnets.get(pool.name, ()), facts) for pool in pools]
+    targets = [resolve(pool, context.subnets.get(pool.name, ()), context.facts) for pool in pools]
     there = controller(kube) if kube else Controller()
     faults = [*(fault for target in targets for fault in target.faults), *_gate_faults(there, targets)]
     warnings = [warning for target in targets for warning in target.warnings]
@@ -160,10 +158,9 @@ def _settings(context: Context, targets: t.Sequence[KarpenterPool], observed: Ob
         if (image := choice.image(target.pool, live)) is not None:
             images[target.pool.name] = image
         faults += identity_faults(run.aws, target.pool, live)
-    network = (cluster or {}).get("resourcesVpcConfig") or {}
     settings = Settings(
         owner=context.owner,
-        security_group=network.get("clusterSecurityGroupId") or planned("security-group", context.owner.cluster_name),
+        security_group=cluster_security_group(context),
         role=run.params.get("node_role_arn"),
         subnets_given=bool(run.params.get("subnets")),
         purge_tags=bool(run.params.get("purge_tags", True)),
