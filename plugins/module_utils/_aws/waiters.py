@@ -55,6 +55,9 @@ def _either(state: str, outcome: str, matcher: str = "pathAny") -> tuple[dict[st
 
 
 _BLOCKS = "Vpcs[].CidrBlockAssociationSet[?CidrBlockState.State != 'disassociated'][]"
+_LIFECYCLES = "not_null(AutoScalingGroups[0].Instances, `[]`)"
+_IN_SERVICE = f"length({_LIFECYCLES}[?LifecycleState == 'InService'])"
+_UNFINISHED = "Activities[?StatusCode != 'Successful' && StatusCode != 'Failed' && StatusCode != 'Cancelled']"
 _UPDATE_ACCEPTORS = (
     _path("Successful", "update.status", "success"),
     _path("Failed", "update.status", "failure"),
@@ -259,6 +262,80 @@ WAITERS: dict[str, Waiter] = {
         acceptors=(*_either("deleted", "success", "pathAll"), _error("InvalidVpcEndpointId.NotFound", "success")),
         status="VpcEndpoints[0].State",
         subject="VpcEndpointIds",
+    ),
+    "auto_scaling_group_launched": Waiter(  # for a new group: its first activities say whether EC2 has what it launches
+        service="autoscaling",
+        operation="DescribeScalingActivities",
+        acceptors=(
+            {"matcher": "pathAny", "argument": "Activities[].StatusCode", "expected": "Failed", "state": "failure"},
+            {
+                "matcher": "path",
+                "argument": f"length(Activities) > `0` && length({_UNFINISHED}) == `0`",
+                "expected": True,
+                "state": "success",
+            },
+        ),
+        status="Activities[0] && join(': ', [Activities[0].StatusCode, Activities[0].Description])",
+        issues="Activities[?StatusCode == 'Failed'].not_null(StatusMessage, Description) | [0:1]",
+        subject="AutoScalingGroupName",
+        remedy="Add zones or instance types to the pool, or try again later; the group goes on trying.",
+    ),
+    "auto_scaling_group_in_service": Waiter(
+        service="autoscaling",
+        operation="DescribeAutoScalingGroups",
+        acceptors=(
+            {
+                "matcher": "path",
+                "argument": f"AutoScalingGroups[0] && {_IN_SERVICE} >= AutoScalingGroups[0].DesiredCapacity",
+                "expected": True,
+                "state": "success",
+            },
+        ),
+        status=f"AutoScalingGroups[0] && join(' of ', [to_string({_IN_SERVICE}), to_string(AutoScalingGroups[0].DesiredCapacity)])",
+        subject="AutoScalingGroupNames",
+    ),
+    "auto_scaling_group_empty": Waiter(
+        service="autoscaling",
+        operation="DescribeAutoScalingGroups",
+        acceptors=({"matcher": "path", "argument": f"length({_LIFECYCLES})", "expected": 0, "state": "success"},),
+        status=f"join(' ', [to_string(length({_LIFECYCLES})), 'instances'])",
+        subject="AutoScalingGroupNames",
+    ),
+    "auto_scaling_group_deleted": Waiter(
+        service="autoscaling",
+        operation="DescribeAutoScalingGroups",
+        acceptors=({"matcher": "path", "argument": "AutoScalingGroups", "expected": [], "state": "success"},),
+        status="AutoScalingGroups[0].Status",
+        subject="AutoScalingGroupNames",
+    ),
+    "warm_pool_deleted": Waiter(
+        service="autoscaling",
+        operation="DescribeAutoScalingGroups",
+        acceptors=(
+            {
+                "matcher": "path",
+                "argument": "length(AutoScalingGroups[?WarmPoolConfiguration])",
+                "expected": 0,
+                "state": "success",
+            },
+        ),
+        status="AutoScalingGroups[0].WarmPoolConfiguration.Status",
+        subject="AutoScalingGroupNames",
+    ),
+    "instance_refresh_successful": Waiter(
+        service="autoscaling",
+        operation="DescribeInstanceRefreshes",
+        acceptors=(
+            _path("Successful", "InstanceRefreshes[0].Status", "success"),
+            *(
+                _path(status, "InstanceRefreshes[0].Status", "failure")
+                for status in ("Failed", "Cancelled", "RollbackFailed", "RollbackSuccessful")
+            ),
+        ),
+        status="InstanceRefreshes[0] && join(' ', [InstanceRefreshes[0].Status, to_string(not_null(InstanceRefreshes[0].PercentageComplete, `0`)), '%'])",
+        issues="InstanceRefreshes[].StatusReason",
+        subject="AutoScalingGroupName",
+        remedy="Correct the cause, then run again: the instances that are left are replaced then.",
     ),
     "network_interfaces_deleted": Waiter(
         service="ec2",
