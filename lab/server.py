@@ -35,7 +35,7 @@ class Lab:
         self.state, self.clock = state, clock
         self.supervisor = Supervisor(state.records)
         programs = functools.cache(functools.partial(binaries.control_plane, _log.info))
-        self.nodes = NodeLoops(self._client, clock)
+        self.nodes = NodeLoops(self._client, clock, self._node_fault)
         lent = Lent(self._client, lambda: self.aws.endpoint, self.supervisor, clock)
         self.controllers = Controllers(registry.known(_log.info), lent)
         self.planes = LocalControlPlanes(state, self.supervisor, programs, self._webhook_url, self._cluster_ready, self._cluster_gone)
@@ -85,6 +85,9 @@ class Lab:
 
     def _webhook_url(self, cluster: ClusterRef) -> str:
         return self.webhook.url(cluster)
+
+    def _node_fault(self, instance_type: str, zone: str) -> str | None:
+        return self.aws.faults.for_node(instance_type, zone)
 
     def _client(self, service: str, account: str, region: str) -> t.Any:
         return self.aws.internal_client(service, account, region)

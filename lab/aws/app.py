@@ -24,6 +24,7 @@ from lab.aws.control import ControlApplication
 from lab.aws.eks.application import EksApplication
 from lab.aws.eks.context import Durations, Environment
 from lab.aws.eks.state import EksState
+from lab.aws.events import Interruptions
 from lab.aws.faults import Faults
 from lab.aws.gateway import ACCOUNT_HEADER, INTERNAL_HEADER, Gateway
 from lab.aws.pricing import PricingService
@@ -49,6 +50,7 @@ class AwsServer:
         self.faults = Faults()
         self.consistency = Consistency(clock)
         self.quotas = Quotas()
+        self._interruptions = Interruptions()
         self._clients: dict[tuple[str, str, str], t.Any] = {}
         self._clients_lock = threading.Lock()
         self._session = boto3.session.Session(*self.admin_credentials, region_name=region)
@@ -65,7 +67,13 @@ class AwsServer:
         )
         self.identities: Identities = identities.AccountIdentities(state, self.consistency)
         control = ControlApplication(
-            clock=clock, faults=self.faults, consistency=self.consistency, quotas=self.quotas, clusters=self.clusters, reset=self.reset
+            clock=clock,
+            faults=self.faults,
+            consistency=self.consistency,
+            quotas=self.quotas,
+            clusters=self.clusters,
+            reset=self.reset,
+            announce=self._announce,
         )
         self._gateway = Gateway(
             eks=self._eks,
@@ -120,6 +128,7 @@ class AwsServer:
         self._eks.reset()
         self._gateway.reset()
         self.faults.clear()
+        self._interruptions.clear()
         self.consistency.clear()
         self.quotas.clear()
         with self._gateway.moto_lock:
@@ -130,11 +139,16 @@ class AwsServer:
         identities.create_admin(self.account)
         ec2_backends[self.account][self.region].describe_vpcs()  # the default VPC and the images, before anybody waits for them
 
+    def _announce(self, request: dict[str, t.Any]) -> dict[str, t.Any]:
+        with self._gateway.moto_lock:
+            return self._interruptions.announce(ec2_backends, request)
+
     def tick(self) -> None:
         """Bring what nobody asks about to what the clock says; a thread does it all the time."""
         self._eks.tick()
         with self._gateway.moto_lock:
             autoscaling_loop.reconcile_groups()
+            self._interruptions.settle()
 
     def _run_ticks(self) -> None:
         while not self._stopping.wait(TICK_SECONDS):

@@ -8,6 +8,7 @@ import typing as t
 from werkzeug.wrappers import Response
 
 from lab.aws.consistency import Consistency
+from lab.aws.events import Interruptions
 from lab.aws.faults import Faults
 from lab.aws.quotas import Quotas
 from lab.clock import Clock
@@ -29,12 +30,14 @@ class ControlApplication:
         quotas: Quotas,
         clusters: t.Callable[[], list[ClusterRef]],
         reset: t.Callable[[], None],
+        announce: t.Callable[[dict[str, t.Any]], dict[str, t.Any]],
     ) -> None:
         self._clock = clock
         self._faults = faults
         self._consistency = consistency
         self._clusters = clusters
         self._reset = reset
+        self._announce = announce
         self._handlers: dict[tuple[str, str], Handler] = {
             ("GET", "status"): self._status,
             ("POST", "clock"): self._set_clock,
@@ -86,6 +89,8 @@ class ControlApplication:
         return {"faults": self._faults.list()}
 
     def _add_fault(self, request: dict[str, t.Any]) -> dict[str, t.Any]:
+        if request.get("kind") in Interruptions.KINDS:
+            return {"fault": self._announce(request)}
         return {"fault": self._faults.add(request).describe()}
 
     def _clear_faults(self, request: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -1,4 +1,4 @@
-"""Faults that tests inject: data, matched against calls, capacity, EKS updates and add-ons."""
+"""Faults that tests inject: data, matched against calls, capacity, nodes, EKS updates and add-ons."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ _FIELDS: dict[str, frozenset[str]] = {
     "api": frozenset({"service", "operation", "code", "message", "status", "times", "after", "drop_reply", "principal"}),
     "capacity": frozenset({"instance_type", "zone", "capacity_type", "times"}),
     "addon": frozenset({"cluster", "addon", "status", "code", "message", "times", "after"}),
+    "node": frozenset({"behaviour", "instance_type", "zone", "times"}),
     "hold": frozenset({"except_service", "after"}),
     "update": frozenset({"cluster", "nodegroup", "type", "code", "message", "times", "after"}),
 }
+
+
+#: What an instance may do instead of becoming an ordinary node.
+NODE_BEHAVIOURS = ("never_registers", "without_gpus")
 
 
 @dataclass(slots=True)
@@ -60,7 +65,7 @@ class Faults:
         self._faults: list[Fault] = []
 
     def add(self, rule: dict[str, t.Any]) -> Fault:
-        """Add a rule; ``kind`` is api (default), capacity or update. Raises ValueError on an unknown kind or field."""
+        """Add a rule; ``kind`` is one of _FIELDS (default api). Raises ValueError on an unknown kind, field or behaviour."""
         rule = dict(rule)
         kind = str(rule.pop("kind", "api"))
         if kind not in _FIELDS:
@@ -68,7 +73,9 @@ class Faults:
         unknown = rule.keys() - _FIELDS[kind]
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: not a field of a fault of kind {kind} ({', '.join(sorted(_FIELDS[kind]))})")
-        times = int(rule.pop("times", ALWAYS if kind in ("capacity", "addon", "hold") else 1))
+        if kind == "node" and rule.get("behaviour") not in NODE_BEHAVIOURS:
+            raise ValueError(f"behaviour: {rule.get('behaviour')!r} is none of {', '.join(NODE_BEHAVIOURS)}")
+        times = int(rule.pop("times", ALWAYS if kind in ("capacity", "addon", "hold", "node") else 1))
         fault = Fault(kind, rule, times, int(rule.pop("after", 0)))
         with self._lock:
             self._faults.append(fault)
@@ -106,6 +113,11 @@ class Faults:
     def for_addon(self, cluster: str, addon: str) -> Fault | None:
         """The fault that an add-on has as long as it is there, if any."""
         return self._strike("addon", cluster=cluster, addon=addon)
+
+    def for_node(self, instance_type: str, zone: str) -> str | None:
+        """What a new instance does instead of becoming an ordinary node, None when it becomes one."""
+        fault = self._strike("node", instance_type=instance_type, zone=zone)
+        return None if fault is None else str(fault.rule["behaviour"])
 
     def lacks_capacity(self, instance_type: str, zone: str, capacity_type: str) -> bool:
         """Whether EC2 has no such instances there now."""

@@ -10,7 +10,7 @@ from lab.kubernetes.client import Mirror
 from lab.kubernetes.controlplane import ControlPlane
 from lab.nodes.deviceplugin import DevicePlugins, relevant
 from lab.nodes.loop import Loop
-from lab.nodes.registrar import AwsClients, Registrar
+from lab.nodes.registrar import AwsClients, NodeFaults, Registrar
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class _Running:
 class NodeLoops:
     """Starts a cluster's loops when its control plane is ready and stops them before it goes."""
 
-    def __init__(self, clients: AwsClients, clock: Clock) -> None:
-        self._clients, self._clock = clients, clock
+    def __init__(self, clients: AwsClients, clock: Clock, faults: NodeFaults = lambda _type, _zone: None) -> None:
+        self._clients, self._clock, self._faults = clients, clock, faults
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
 
@@ -31,7 +31,7 @@ class NodeLoops:
         kube, wake, name = plane.kube(), threading.Event(), plane.cluster.name
         nodes = Mirror(kube, "/api/v1/nodes", wake)
         pods = Mirror(kube, "/api/v1/pods", wake, relevant)
-        registrar = Registrar(plane.cluster, kube, nodes.objects, self._clients, self._clock)
+        registrar = Registrar(plane.cluster, kube, nodes.objects, self._clients, self._clock, self._faults)
         plugins = DevicePlugins(name, kube, pods.objects, nodes.objects, wake)
         running = _Running((nodes, pods), (registrar, plugins))
         with self._lock:

@@ -51,10 +51,6 @@ class Instance:
     def nodegroup(self) -> str | None:
         return self.tags.get("eks:nodegroup-name")
 
-    @property
-    def of_karpenter(self) -> bool:
-        return "karpenter.sh/nodepool" in self.tags
-
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
@@ -116,7 +112,7 @@ def build(instance: Instance, instance_type: Json, version: str, group: GroupSta
             "annotations": annotations,
             "labels": {**asked.labels, **own_labels(instance, instance_type), **state.labels},
         },
-        "spec": {"providerID": instance.provider_id, "taints": [*_startup_taints(instance), *own_taints, *state.taints]},
+        "spec": {"providerID": instance.provider_id, "taints": [*own_taints, *state.taints]},
         "status": {
             "capacity": capacity,
             "allocatable": allocatable,
@@ -128,6 +124,12 @@ def build(instance: Instance, instance_type: Json, version: str, group: GroupSta
             "nodeInfo": _node_info(instance, instance_type, version),
         },
     }
+
+
+def remove_gpus(node: Json) -> None:
+    """What a machine is whose driver does not find its GPUs."""
+    for key in (GPUS, GPU_MODEL, GPU_MEMORY):
+        node["metadata"]["annotations"].pop(key, None)
 
 
 def own_labels(instance: Instance, instance_type: Json) -> dict[str, str]:
@@ -232,13 +234,6 @@ def _taint_key(taint: Json) -> tuple[str, str]:
 
 def _as_set(taints: list[Json]) -> set[tuple[str, str, str]]:
     return {(taint["key"], taint["effect"], taint.get("value") or "") for taint in taints}
-
-
-def _startup_taints(instance: Instance) -> list[Json]:
-    """Karpenter's user data registers with this taint, which Karpenter takes away once it knows the node."""
-    if instance.of_karpenter:
-        return [{"key": "karpenter.sh/unregistered", "effect": "NoExecute"}]
-    return []
 
 
 def _architecture(instance_type: Json) -> str:

@@ -22,12 +22,22 @@ _log = logging.getLogger(__name__)
 
 #: (service, account, region) -> boto3 client whose calls are neither logged nor met by faults
 AwsClients = Callable[[str, str, str], t.Any]
+#: (instance type, zone) -> how a new instance fails as a node (lab.aws.faults.NODE_BEHAVIOURS), None when it does not
+NodeFaults = Callable[[str, str], str | None]
 
 
 class Registrar(Loop):
     """One cluster's nodes. Instances of node groups, Auto Scaling groups and Karpenter are treated alike; EC2 knows them all."""
 
-    def __init__(self, cluster: ClusterRef, kube: Kube, current: Callable[[], list[Json]], clients: AwsClients, clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster: ClusterRef,
+        kube: Kube,
+        current: Callable[[], list[Json]],
+        clients: AwsClients,
+        clock: Clock,
+        faults: NodeFaults = lambda _type, _zone: None,
+    ) -> None:
         super().__init__(f"registrar {cluster.name}", every=1.0)
         self._cluster, self._kube, self._nodes, self._clients, self._clock = cluster, kube, current, clients, clock
         self._types: dict[str, Json] = {}
@@ -35,6 +45,8 @@ class Registrar(Loop):
         self._zone_ids: dict[str, str] = {}
         self._first_seen: dict[str, float] = {}
         self._joining = Joining(cluster, self._client)
+        self._faults = faults
+        self._behaviours: dict[str, str | None] = {}
 
     def step(self) -> None:
         instances = self._instances()
@@ -50,6 +62,7 @@ class Registrar(Loop):
                 self._kube.delete(f"/api/v1/nodes/{node['metadata']['name']}")
                 _log.info("%s: node %s left with %s", self._cluster.name, node["metadata"]["name"], instance_id)
         self._first_seen = {i: s for i, s in self._first_seen.items() if i in instances}
+        self._behaviours = {i: b for i, b in self._behaviours.items() if i in instances}
         self._joining.forget_others(instances)
 
     def _booted(self, instance_id: str) -> bool:
@@ -70,8 +83,18 @@ class Registrar(Loop):
     def _client(self, service: str) -> t.Any:
         return self._clients(service, self._cluster.account, self._cluster.region)
 
+    def _behaviour(self, instance: nodes.Instance) -> str | None:
+        """How it fails as a node: decided once for each instance."""
+        if instance.instance_id not in self._behaviours:
+            self._behaviours[instance.instance_id] = behaviour = self._faults(instance.instance_type, instance.zone)
+            if behaviour:
+                _log.info("%s: %s %s, as a fault wants it", self._cluster.name, instance.instance_id, behaviour)
+        return self._behaviours[instance.instance_id]
+
     def _register(self, raw: Json, groups: dict[str, Json | None]) -> None:
         instance = self._instance(raw)
+        if self._behaviour(instance) == "never_registers":
+            return
         state = None
         if instance.nodegroup is not None:
             group = self._group(instance.nodegroup, groups)
@@ -79,12 +102,12 @@ class Registrar(Loop):
                 return  # being deleted; its instances go too
             instance = dataclasses.replace(instance, ami_type=group.get("amiType", ""))
             state = nodes.group_state(group, instance)
-        boot = None
-        if not instance.of_karpenter:
-            boot = self._joining.boot(raw, instance)
-            if boot is None:
-                return
+        boot = self._joining.boot(raw, instance)
+        if boot is None:
+            return
         node = nodes.build(instance, self._type(instance.instance_type), self._cluster.version, state, boot)
+        if self._behaviour(instance) == "without_gpus":
+            nodes.remove_gpus(node)
         try:
             self._kube.call("POST", "/api/v1/nodes", node)
         except ApiError as error:

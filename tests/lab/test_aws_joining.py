@@ -14,6 +14,7 @@ import pytest
 
 from lab.contracts import ClusterRef
 from lab.kubernetes.client import Json, Kube
+from lab.nodes.node import GPUS
 from lab.nodes.registrar import Registrar
 from tests.lab.conftest import REGION, ClusterSetup
 
@@ -97,7 +98,9 @@ def joiner(setup: ClusterSetup, mode: str = "API_AND_CONFIG_MAP") -> Joiner:
     cluster = setup.create_cluster(accessConfig={"authenticationMode": mode})
     kube = FakeKube()
     ref = ClusterRef(account=setup.aws.server.account, region=REGION, name="lab", version="1.36")
-    registrar = Registrar(ref, t.cast(Kube, kube), lambda: list(kube.nodes.values()), setup.aws.server.internal_client, setup.aws.clock)
+    server = setup.aws.server
+    nodes = lambda: list(kube.nodes.values())  # noqa: E731
+    registrar = Registrar(ref, t.cast(Kube, kube), nodes, server.internal_client, setup.aws.clock, server.faults.for_node)
     return Joiner(setup, cluster, kube, registrar)
 
 
@@ -165,11 +168,45 @@ def test_a_role_gone_from_the_profile(setup: ClusterSetup, caplog: pytest.LogCap
     assert "has no role" in caplog.text
 
 
-def test_karpenters_instances_are_not_asked(setup: ClusterSetup) -> None:
+def test_karpenters_instances_are_asked_like_others(setup: ClusterSetup) -> None:
+    """Karpenter's docs, "Getting started": the role of its nodes needs an access entry; its user data has the taint."""
     found = joiner(setup)
-    found.group("", **{"karpenter.sh/nodepool": "gpu"})
+    taint = "karpenter.sh/unregistered=:NoExecute"
+    text = found.user_data().replace("nvidia.com/mig-pending=true:NoSchedule", taint)
+    found.group(text, **{"karpenter.sh/nodepool": "gpu"})
+    assert found.step() == []
+    found.enter()
     (node,) = found.step()
-    assert node["spec"]["taints"] == [{"key": "karpenter.sh/unregistered", "effect": "NoExecute"}]
+    assert [(each["key"], each["effect"]) for each in node["spec"]["taints"]] == [("karpenter.sh/unregistered", "NoExecute")]
+
+
+@pytest.mark.parametrize("zone", ["us-west-2a", None])
+def test_a_fault_keeps_a_node_from_registering(setup: ClusterSetup, zone: str | None) -> None:
+    """The lever of the lab's own; an instance stays what it was when it came, also when the fault is gone."""
+    found = joiner(setup)
+    found.enter()
+    fault = {"kind": "node", "behaviour": "never_registers", "instance_type": "g5.xlarge"} | ({"zone": zone} if zone else {})
+    setup.aws.server.faults.add(fault)
+    found.group(found.user_data())
+    assert found.step() == []
+    setup.aws.server.faults.clear()
+    assert found.step() == []
+
+
+def test_a_fault_takes_a_nodes_gpus(setup: ClusterSetup) -> None:
+    found = joiner(setup)
+    found.enter()
+    setup.aws.server.faults.add({"kind": "node", "behaviour": "without_gpus", "times": 1})
+    found.group(found.user_data())
+    (node,) = found.step()
+    assert GPUS not in node["metadata"]["annotations"]
+    assert node["metadata"]["labels"]["node.kubernetes.io/instance-type"] == "g5.xlarge"
+    ec2 = setup.aws.client("ec2")
+    ec2.terminate_instances(InstanceIds=[node["spec"]["providerID"].rpartition("/")[2]])
+    setup.aws.pass_time()
+    found.step()
+    (another,) = found.step()
+    assert another["metadata"]["annotations"][GPUS] == "1"
 
 
 def test_a_managed_node_takes_labels_and_taints_of_its_template_too(setup: ClusterSetup) -> None:

@@ -105,12 +105,6 @@ def test_a_self_managed_arm_node() -> None:
     assert node["spec"]["taints"] == []
 
 
-def test_karpenters_nodes_start_with_its_taint() -> None:
-    instance = dataclasses.replace(INSTANCE, tags={"karpenter.sh/nodepool": "gpu", "kubernetes.io/cluster/lab": "owned"})
-    [taint] = nodes.build(instance, G5, "1.36", None)["spec"]["taints"]
-    assert taint == {"key": "karpenter.sh/unregistered", "effect": "NoExecute"}
-
-
 @pytest.mark.parametrize(
     ("ami_type", "image", "driver", "system"),
     [
