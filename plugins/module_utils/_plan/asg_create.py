@@ -180,6 +180,8 @@ def group_tags(group: WantedGroup, content: TemplateContent, settings: Settings,
     owner = settings.owner
     first = next(iter(kept_instances(group, there)), None)
     read = template_tags(effective_pool(group.pool, content), group.gpu_count, instance=first, cluster_name=owner.cluster_name)
+    if there is not None and group.pool.taints is None:
+        read |= {key: value for key, value in there.tags.items() if key.startswith(f"{TEMPLATE_PREFIX}taint/")}
     if label := content.settings.labels.get(ACCELERATOR_LABEL):
         read[f"{TEMPLATE_PREFIX}label/{ACCELERATOR_LABEL}"] = label
     return {**read, f"kubernetes.io/cluster/{owner.cluster_name}": "owned", **pool_tags(owner, group.pool)}

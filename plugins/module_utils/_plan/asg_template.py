@@ -29,7 +29,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template 
     new_content,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner, short_name, tag_specifications
-from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Disk, Pool, Taint
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Disk, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import (
     FAST_IMAGE_PULL_THROUGHPUT,
     ClusterData,
@@ -48,7 +48,6 @@ COMPONENT = "auto-scaling-group"
 POOL_TAG = "gpuops.eks/pool"
 _OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL, ACCELERATOR_LABEL)
 _NAME_LIMIT = 128  # EC2 API Reference, CreateLaunchTemplate
-_STARTUP_PREFIX = "startup-taint.cluster-autoscaler.kubernetes.io/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,13 +206,8 @@ def effective_pool(pool: Pool, content: TemplateContent) -> Pool:
     """The pool with what its nodes have where the user set nothing: what an autoscaler is told of them has to be true."""
     told = content.settings
     labels = pool.labels if pool.labels is not None else {key: value for key, value in told.labels.items() if key not in _OWN_LABELS}
-    taints = pool.taints if pool.taints is not None else tuple(sorted((one for one in told.taints if not _passes(pool, one)), key=str))
+    taints = tuple(taint for taint in pool.created_taints if taint in told.taints)
     return dataclasses.replace(pool, labels=labels, taints=taints, disk=content.disk)
-
-
-def _passes(pool: Pool, taint: Taint) -> bool:
-    """Whether a taint is only for a node's start."""
-    return taint in (pool.startup_taints or ()) or taint.key.startswith(_STARTUP_PREFIX)
 
 
 def ensure_template(group: WantedGroup, there: LaunchTemplate | None, settings: Settings) -> tuple[list[Step], Reference, TemplateContent]:
