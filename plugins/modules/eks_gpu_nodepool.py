@@ -11,9 +11,13 @@ version_added: 0.1.0
 author:
   - the gpuops.eks contributors (@gpuops)
 description:
-  - Makes the nodes of one or several pools. A pool says which instance types, how many, where, and how its GPUs are shared; the module
-    finds the node groups that this takes, and each has a launch template of its own.
-  - A pool with O(accelerator=nvidia) has one node group per zone, GPU count and capacity type, so that an autoscaler can tell the nodes
+  - Makes the nodes of one or several pools. A pool says which instance types, how many, where, and how its GPUs are shared, in the same
+    words for Karpenter, managed node groups and Auto Scaling groups. What a provisioner cannot express is refused, with the one that can.
+  - Ten pods on shares of one GPU get one node, whatever makes it. Karpenter is told by a C(NodeOverlay), which takes its feature gate
+    C(NodeOverlay) (alpha in Karpenter; role C(gpuops.eks.eks_autoscaling) turns it on), cluster-autoscaler by tags.
+  - O(provisioner=karpenter) makes a C(NodePool) and an C(EC2NodeClass) of the pool's name, a C(NodePool) per zone with
+    O(scaling.scope=zone). The others find the groups that the pool takes, and each has a launch template of its own.
+  - There, a pool with O(accelerator=nvidia) has one group per zone, GPU count and capacity type, so that an autoscaler can tell the nodes
     apart. A pool with O(accelerator=none) has one per capacity type over all its zones, or with O(scaling.scope=zone) one per zone.
   - Node groups are called C(POOL-ZONE-Ngpu-CAPACITY), all parts always there (C(inference-us-west-2a-1gpu-spot)); a group over all zones
     has C(all) in place of the zone, one without GPUs C(0gpu) (C(system-all-0gpu-on-demand)). A name over 63 characters is cut and ends in
@@ -35,6 +39,7 @@ extends_documentation_fragment:
   - gpuops.eks._attributes
   - gpuops.eks._attributes.actiongroup
   - gpuops.eks._aws
+  - gpuops.eks._k8s
   - gpuops.eks._nodepool
 attributes:
   check_mode:
@@ -133,6 +138,26 @@ EXAMPLES = r"""
     node_role_arn: "{{ node_role.iam_role.arn }}"
   register: inference
 
+- name: The same pool by Karpenter
+  gpuops.eks.eks_gpu_nodepool:
+    cluster_name: demo
+    region: us-west-2
+    name: inference
+    provisioner: karpenter
+    instances:
+      families: [g5, g6]
+      sizes: [2xlarge]
+      gpu:
+        count: [1]
+    capacity:
+      types: [spot, on_demand]
+    zones: [us-west-2a, us-west-2b]
+    scaling:
+      max: 10
+    sharing:
+      strategy: time_slicing
+      replicas: 10
+
 - name: A general pool and a GPU pool, made side by side
   gpuops.eks.eks_gpu_nodepool:
     cluster_name: demo
@@ -207,7 +232,7 @@ nodepools:
         resource: nvidia.com/gpu
         configuration: time-slicing-10
     groups:
-      description: The node groups, in order of the zones.
+      description: The groups in order of the zones; with Karpenter its NodePools.
       type: list
       elements: dict
       contains:
@@ -225,7 +250,7 @@ nodepools:
           elements: str
           sample: [us-west-2a]
         gpu_count:
-          description: Physical GPUs of each node.
+          description: Physical GPUs of each node; null with Karpenter, which may take several counts.
           type: int
           sample: 1
         capacity_type:
@@ -252,7 +277,7 @@ nodepools:
           type: int
           sample: 0
         status:
-          description: Status of the node group; null where it is planned.
+          description: Status of the group; of a NodePool whether it is Ready. Null where it is planned.
           type: str
           sample: ACTIVE
         nodegroup_arn:
@@ -269,6 +294,13 @@ nodepools:
           sample:
             id: lt-0a1b2c3d4e5f60718
             version: "1"
+    karpenter:
+      description: Names of its C(EC2NodeClass) and C(NodeOverlay) objects.
+      returned: with O(provisioner=karpenter)
+      type: dict
+      sample:
+        node_class: inference
+        overlays: [inference-1gpu]
 nodepool:
   description: The pool, where it was given without O(pools); null with O(state=absent).
   returned: when O(pools) is not set
@@ -324,7 +356,7 @@ ARGUMENTS = ArgumentSpec(
 
 
 def main() -> None:
-    run_module(aws_spec(ARGUMENTS, wait_timeout=2400), job, validate=validate)
+    run_module(aws_spec(ARGUMENTS, wait_timeout=2400, kubernetes=True), job, validate=validate)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,10 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults impo
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import POOL_OPTIONS
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import combine, is_planned
-from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool_managed
+from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool_karpenter, nodepool_managed
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Params, Run
 from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Provisioner, Result
 
-_MISSING = ("ResourceNotFoundException",)
 _FILTER_VALUES = 200  # EC2 takes at most 200 values in a filter
 _READY = ("ACTIVE", "UPDATING")
 _FORMS = {
@@ -45,6 +44,7 @@ _FORMS = {
 
 _PROVISIONERS: dict[str, Provisioner] = {
     "managed_node_group": nodepool_managed,
+    "karpenter": nodepool_karpenter,
 }
 
 
@@ -121,8 +121,7 @@ def _absent(run: Run, owner: Owner) -> Outcome:
     """Whatever provisioner made them: an inventory that was changed since may name another one."""
     pools = run.params.get("pools")
     names = [pool["name"] for pool in pools] if pools is not None else [run.params["name"]]
-    cluster = run.aws.find("eks:DescribeCluster", {"name": owner.cluster_name}, missing=_MISSING)
-    context = Context(run=run, owner=owner, cluster=cluster["cluster"] if cluster else None)
+    context = Context(run=run, owner=owner, cluster=run.cluster)
     plan = combine(provisioner.absent(context, names).plan for provisioner in _PROVISIONERS.values())
     run.apply(plan)
     return Outcome(plan=plan, result=_result(run, []))
@@ -131,8 +130,7 @@ def _absent(run: Run, owner: Owner) -> Outcome:
 def _context(run: Run, pools: t.Sequence[Pool], owner: Owner) -> tuple[Context, list[Fault], list[str]]:
     """What all pools need: the cluster and the subnets that exist or are planned, and instance types; what is missing as faults."""
     faults, warnings = [], []
-    reply = run.aws.find("eks:DescribeCluster", {"name": owner.cluster_name}, missing=_MISSING)
-    cluster = reply["cluster"] if reply else None
+    cluster = run.cluster
     if cluster is None and run.check_mode:
         warnings.append(f"Cluster {owner.cluster_name} is not there yet: the pools are planned for the cluster that will be.")
     elif cluster is None or cluster["status"] not in _READY:

@@ -71,7 +71,7 @@ BAD: list[tuple[dict[str, t.Any], str, str]] = [
     ({"name": "In_ference"}, "name", "lower case"),
     ({"name": "a" * 64}, "name", "63"),
     ({"provisioner": None}, "provisioner", "required"),
-    ({"provisioner": "karpenter"}, "provisioner", "karpenter is not in this release"),
+    ({"provisioner": "karpenter", "scaling": {"min": 1}}, "scaling.min", "auto_scaling_group can"),
     ({"provisioner": "auto_scaling_group"}, "provisioner", "not in this release"),
     ({"provisioner": "auto_mode"}, "provisioner", "device plugin"),
     ({"instances": None}, "instances", "instances.types or instances.families"),
