@@ -66,6 +66,16 @@ NOTES: dict[str, list[str]] = {
         "Makes the IAM roles of control plane and nodes (unless the inventory names its own) and calls `gpuops.eks.eks_cluster`. Role names contain",
         "cluster and region; a role of that name that is not marked as ours is refused. In check mode on an empty account the roles are plan lines.",
     ],
+    "eks_autoscaling": [
+        "Comes between the roles `eks_cluster` and `gpu_nodepools`. Which controllers there are follows from the pools: Karpenter and cluster-autoscaler",
+        "never scale the same one. Each controller takes an IAM role of its own by Pod Identity, which lets it change only what carries this cluster's",
+        "tags. Karpenter and the termination handler each read a queue of interruptions (`gpuops.eks.eks_interruption_queue`).",
+        "",
+        "Karpenter comes from its Helm charts, definitions first; cluster-autoscaler and the termination handler are the role's own manifests. What is",
+        "there already by other means is refused. A release that has failed is repaired. Nothing is waited for, because nodes may come later:",
+        "`tasks_from: settle` after the pools does that, and restarts cluster-autoscaler where pools now offer something else, because it remembers what",
+        "nodes offered. `tasks_from: absent` takes all of it away, once no NodePool is left.",
+    ],
     "gpu_nodepools": ["One call of `gpuops.eks.eks_gpu_nodepool` for all pools."],
     "gpu_sharing": [
         "One call of `gpuops.eks.nvidia_device_plugin`. The configurations follow from `sharing` of the pools, and the tolerations from their taints,",

@@ -9,11 +9,11 @@ name: manifest_steps
 author:
   - the gpuops.eks contributors (@gpuops)
 version_added: 0.1.0
-short_description: What applying manifests changes, as steps of a plan
+short_description: What applying or deleting manifests changes, as steps of a plan
 description:
   - M(kubernetes.core.k8s) in check mode asks the API server for a dry run of each manifest. This filter says what that means, in the words of the API
     server's audit log.
-positional: results
+positional: results, verb
 options:
   _input:
     description: The manifests.
@@ -24,6 +24,11 @@ options:
     description: Results of M(kubernetes.core.k8s), one for each manifest. Not given where there is no cluster to ask, so that all are new.
     type: list
     elements: dict
+  verb:
+    description: What is done with each; V(delete) for M(kubernetes.core.k8s) with C(state=absent).
+    type: str
+    choices: [patch, delete]
+    default: patch
 """
 
 EXAMPLES = r"""
@@ -56,26 +61,26 @@ _value:
 import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import Kind, Object, target_of
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Effect, Step
 
 
-def manifest_steps(manifests: t.Sequence[Object], results: t.Sequence[Object] | None = None) -> list[dict[str, t.Any]]:
-    """Return one step for each manifest that makes or changes something."""
+def manifest_steps(manifests: t.Sequence[Object], results: t.Sequence[Object] | None = None, verb: str = "patch") -> list[dict[str, t.Any]]:
+    """Return one step for each manifest that makes, changes or deletes something."""
     if results is None:
-        return [_step(manifest, new=True) for manifest in manifests]
+        return [_step(manifest, verb, "create") for manifest in manifests]
     pairs = zip(manifests, results, strict=True)
-    return [_step(manifest, new=_is_new(result)) for manifest, result in pairs if result["changed"]]
+    return [_step(manifest, verb, "delete" if verb == "delete" else _effect(result)) for manifest, result in pairs if result["changed"]]
 
 
-def _is_new(result: Object) -> bool:
+def _effect(result: Object) -> Effect:
     """What a dry run makes has no version; what it changes has that of what is there."""
-    return not result["result"]["metadata"].get("resourceVersion")
+    return "update" if result["result"]["metadata"].get("resourceVersion") else "create"
 
 
-def _step(manifest: Object, *, new: bool) -> dict[str, t.Any]:
+def _step(manifest: Object, verb: str, effect: Effect) -> dict[str, t.Any]:
     api_version, kind = manifest["apiVersion"], manifest["kind"]
     resource = Kind(api_version=api_version, kind=kind, plural=f"{kind.lower()}s").resource
-    return Step(action=f"kubernetes:patch {resource}", target=target_of(manifest), effect="create" if new else "update").to_dict()
+    return Step(action=f"kubernetes:{verb} {resource}", target=target_of(manifest), effect=effect).to_dict()
 
 
 class FilterModule:

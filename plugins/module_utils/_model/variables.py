@@ -507,6 +507,172 @@ CLUSTER: Options = {
     },
 }
 
+AUTOSCALING: Options = {
+    "eks_autoscaling_karpenter_enabled": {
+        "type": "bool",
+        "default": None,
+        "description": ["Whether Karpenter is installed. Null: where a pool has the provisioner C(karpenter)."],
+    },
+    "eks_autoscaling_cluster_autoscaler_enabled": {
+        "type": "bool",
+        "default": None,
+        "description": [
+            "Whether cluster-autoscaler is installed. Null: where managed node groups or Auto Scaling groups may grow. It never scales a pool that "
+            "Karpenter provisions."
+        ],
+    },
+    "eks_autoscaling_termination_handler_enabled": {
+        "type": "bool",
+        "default": None,
+        "description": [
+            "Whether the AWS Node Termination Handler is installed, reading a queue of its own. Null: where Auto Scaling groups of our own have Spot "
+            "instances. Managed node groups and Karpenter look after theirs."
+        ],
+    },
+    "eks_autoscaling_karpenter_chart_ref": {
+        "type": "str",
+        "default": "oci://public.ecr.aws/karpenter/karpenter",
+        "description": ["Helm chart of Karpenter: a reference, or a path. It needs C(helm) on the machine that runs the playbook."],
+    },
+    "eks_autoscaling_karpenter_crd_chart_ref": {
+        "type": "str",
+        "default": "oci://public.ecr.aws/karpenter/karpenter-crd",
+        "description": [
+            "Helm chart of Karpenter's custom resource definitions, which goes first, because Helm upgrades none that are part of a chart."
+        ],
+    },
+    "eks_autoscaling_karpenter_version": {
+        "type": "str",
+        "default": "1.14.1",
+        "description": ["Version of both charts, where they are references."],
+    },
+    "eks_autoscaling_karpenter_image_repository": {
+        "type": "str",
+        "default": None,
+        "description": ["Repository of Karpenter's image with its registry. Null: the chart's."],
+    },
+    "eks_autoscaling_karpenter_image_tag": {
+        "type": "str",
+        "default": None,
+        "description": ["Tag of Karpenter's image. Null: the chart's."],
+    },
+    "eks_autoscaling_karpenter_image_digest": {
+        "type": "str",
+        "default": None,
+        "description": ["Digest of Karpenter's image. Null: the chart's, or none where O(eks_autoscaling_karpenter_image_tag) is set."],
+    },
+    "eks_autoscaling_karpenter_replicas": {
+        "type": "int",
+        "default": 2,
+        "description": ["Pods of Karpenter. The chart spreads them over nodes and zones, and none runs on a node that Karpenter has made."],
+    },
+    "eks_autoscaling_karpenter_resources": {
+        "type": "dict",
+        "default": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+        "description": ["Requests and limits of Karpenter's container, as Kubernetes has them."],
+    },
+    "eks_autoscaling_karpenter_feature_gates": {
+        "type": "dict",
+        "default": {"nodeOverlay": True},
+        "description": ["Karpenter's feature gates. Pools that share GPUs need C(nodeOverlay)."],
+    },
+    "eks_autoscaling_karpenter_values": {
+        "type": "dict",
+        "default": {},
+        "description": ["Values of Karpenter's chart, merged over those that the role sets."],
+    },
+    "eks_autoscaling_cluster_autoscaler_image_registry": {
+        "type": "str",
+        "default": "registry.k8s.io",
+        "description": ["Registry of cluster-autoscaler's image."],
+    },
+    "eks_autoscaling_cluster_autoscaler_image_repository": {
+        "type": "str",
+        "default": "autoscaling/cluster-autoscaler",
+        "description": ["Repository of cluster-autoscaler's image."],
+    },
+    "eks_autoscaling_cluster_autoscaler_image_tag": {
+        "type": "str",
+        "default": None,
+        "description": ["Tag of cluster-autoscaler's image. Null: the newest known release for the cluster's minor version."],
+    },
+    "eks_autoscaling_cluster_autoscaler_expander": {
+        "type": "str",
+        "default": "priority,least-waste",
+        "description": [
+            "By what cluster-autoscaler chooses among groups that would do, one after another. V(priority) is that of the pools, and within a pool "
+            "reservations before Spot before On-Demand."
+        ],
+    },
+    "eks_autoscaling_cluster_autoscaler_balance_similar_node_groups": {
+        "type": "bool",
+        "default": False,
+        "description": ["Whether cluster-autoscaler keeps similar groups at the same size."],
+    },
+    "eks_autoscaling_cluster_autoscaler_scale_down_unneeded_time": {
+        "type": "str",
+        "default": "10m",
+        "description": ["How long a node has to be unneeded before it goes. A pool's C(disruption.consolidate_after) goes before it."],
+    },
+    "eks_autoscaling_cluster_autoscaler_scale_down_delay_after_add": {
+        "type": "str",
+        "default": "10m",
+        "description": ["How long after a node has come none goes."],
+    },
+    "eks_autoscaling_cluster_autoscaler_scale_down_utilization_threshold": {
+        "type": "float",
+        "default": 0.5,
+        "description": ["Part of CPU and memory that pods request below which a node is unneeded."],
+    },
+    "eks_autoscaling_cluster_autoscaler_scale_down_gpu_utilization_threshold": {
+        "type": "float",
+        "default": 0.5,
+        "description": ["Part of the GPUs, or of their shares, that pods request below which a node with GPUs is unneeded."],
+    },
+    "eks_autoscaling_cluster_autoscaler_max_node_provision_time": {
+        "type": "str",
+        "default": "15m",
+        "description": ["How long cluster-autoscaler waits for a node that it has ordered before it tries another group."],
+    },
+    "eks_autoscaling_cluster_autoscaler_extra_args": {
+        "type": "dict",
+        "default": {},
+        "description": [
+            "Further flags of cluster-autoscaler by their names without dashes, over those that the role sets; null takes one out."
+        ],
+    },
+    "eks_autoscaling_termination_handler_image_registry": {
+        "type": "str",
+        "default": "public.ecr.aws",
+        "description": ["Registry of the image of the AWS Node Termination Handler."],
+    },
+    "eks_autoscaling_termination_handler_image_repository": {
+        "type": "str",
+        "default": "aws-ec2/aws-node-termination-handler",
+        "description": ["Repository of the image of the AWS Node Termination Handler."],
+    },
+    "eks_autoscaling_termination_handler_image_tag": {
+        "type": "str",
+        "default": "v1.25.3",
+        "description": ["Tag of the image of the AWS Node Termination Handler."],
+    },
+    "eks_autoscaling_helm_binary": {
+        "type": "path",
+        "default": None,
+        "description": ["Path of C(helm) 3, or of Helm 4 with kubernetes.core 6.4 or later. Null: the one in the PATH."],
+    },
+    "eks_autoscaling_wait_timeout": {
+        "type": "int",
+        "default": 600,
+        "description": ["Seconds to wait until a controller runs, once there are nodes, and until it is gone."],
+    },
+    "eks_autoscaling_wait_interval": {
+        "type": "float",
+        "default": 5.0,
+        "description": ["Seconds between two looks while waiting."],
+    },
+}
+
 POOLS_ROLE: Options = {
     "gpu_nodepools_node_role_arn": {
         "type": "str",
@@ -761,6 +927,7 @@ ROLES: dict[str, Options] = {
     "eks_preflight": {**_EVERY_POOL, **PREFLIGHT},
     "eks_network": {**IDENTITY, **NETWORK},
     "eks_cluster": {**IDENTITY, **CLUSTER},
+    "eks_autoscaling": {**_EVERY_POOL, **AUTOSCALING},
     "gpu_nodepools": {**_EVERY_POOL, **POOLS_ROLE},
     "gpu_sharing": {**_EVERY_POOL, **SHARING},
     "gpu_workloads": {**_EVERY_POOL, **WORKLOADS},
@@ -773,6 +940,7 @@ SUMMARIES: dict[str, str] = {
     "eks_preflight": "Checks the whole inventory, the credentials, the account and the region before anything is changed",
     "eks_network": "Makes the cluster's VPC with subnets, gateways, routes and security groups",
     "eks_cluster": "Makes the EKS cluster with its keys, IAM roles, access entries and add-ons",
+    "eks_autoscaling": "Installs what scales the pools: Karpenter, cluster-autoscaler, the AWS Node Termination Handler",
     "gpu_nodepools": "Makes the cluster's node pools",
     "gpu_sharing": "Runs the NVIDIA device plugin, so that nodes advertise GPUs, shared as their pool says",
     "gpu_workloads": "Runs a TensorFlow Deployment of which every pod takes a GPU or a share of one",
@@ -784,6 +952,9 @@ SUMMARIES: dict[str, str] = {
 # What roles set for later roles and for the end of a playbook. Not for inventories.
 FACTS = frozenset(
     {
+        "eks_autoscaling_absent_plan",
+        "eks_autoscaling_diff",
+        "eks_autoscaling_plan",
         "eks_cluster_addons_result",
         "eks_cluster_diff",
         "eks_cluster_node_role",

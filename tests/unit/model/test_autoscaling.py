@@ -110,7 +110,7 @@ def test_a_group_with_a_shortened_name_has_its_pools_priority_at_least() -> None
 
 def test_so_has_a_group_of_a_cluster_with_a_long_name() -> None:
     cluster = "c" * 100
-    name = short_name(cluster, group_name("own", "us-west-2a", 1, "spot"), limit=128)
+    name = short_name(cluster, group_name("own", "us-west-2-lax-1a", 1, "spot"), limit=128)
     assert re.search("-[0-9a-f]{8}$", name)
     assert priority_of(name, [spot(OWN)], cluster) == 2
     assert priority_of(short_name(cluster, "y" * 60, limit=128), [spot(OWN)], cluster) is None
@@ -161,4 +161,8 @@ def test_steps_of_manifests() -> None:
         ("kubernetes:patch serviceaccounts", "kube-system/a", "update"),
     ]
     assert [step["effect"] for step in manifest_steps([role, account, budget])] == ["create"] * 3
+    gone = manifest_steps([role, account], [{"changed": True, "result": {}}, {"changed": False, "result": {}}], "delete")
+    assert [(step["action"], step["target"], step["effect"]) for step in gone] == [
+        ("kubernetes:delete clusterroles.rbac.authorization.k8s.io", "a", "delete")
+    ]
     assert manifest_steps([budget])[0]["action"] == "kubernetes:patch poddisruptionbudgets.policy"
