@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import typing as t
 
-from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Subnet
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Reservation, Subnet
 from ansible_collections.gpuops.eks.plugins.module_utils._model.karpenter import alias_image
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
@@ -52,7 +52,8 @@ TYPES = {
         instance("m5.large"),
     )
 }
-FACTS = Ec2Facts(types=TYPES, offerings={subnet.zone: set(TYPES) for subnet in SUBNETS})
+RESERVATIONS = {id_: Reservation(id=id_, instance_type="g5.2xlarge", zone="us-west-2a") for id_ in ("cr-01", "cr-02")}
+FACTS = Ec2Facts(types=TYPES, offerings={subnet.zone: set(TYPES) for subnet in SUBNETS}, reservations=RESERVATIONS)
 
 
 def pool(**params: t.Any) -> Pool:

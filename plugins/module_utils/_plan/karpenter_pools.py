@@ -77,6 +77,7 @@ def resolve(pool: Pool, subnets: t.Sequence[Subnet], facts: Ec2Facts) -> Karpent
     faults += type_faults + _tag_faults(pool) + _override_faults(pool)
     if candidates and chosen and pool.type_patterns:
         faults += _offering_faults(pool, candidates, chosen, facts)
+    faults += _reservation_faults(pool, candidates, chosen, facts)
     interfaces, efa_faults = _efa_interfaces(pool, candidates)
     zones = list(dict.fromkeys(subnet.zone for subnet in chosen))
     faults += efa_faults + _share_faults(pool, zones)
@@ -154,6 +155,21 @@ def _offering_faults(pool: Pool, candidates: t.Sequence[InstanceType], subnets: 
     elsewhere = sorted(zone for zone, types in facts.offerings.items() if names & types)
     allowed = f"types that {', '.join(sorted(zones))} offer; these are offered in {', '.join(elsewhere) or 'none that was looked at'}"
     return [Fault(path=join(pool.path, "instances"), value=sorted(names), allowed=allowed, source=_OFFERINGS)]
+
+
+def _reservation_faults(pool: Pool, candidates: t.Sequence[InstanceType], subnets: t.Sequence[Subnet], facts: Ec2Facts) -> list[Fault]:
+    """Reservations that the pool cannot use: Karpenter would wait for them without a word."""
+    names, zones = {instance.name for instance in candidates}, {subnet.zone for subnet in subnets}
+    faults = []
+    for index, id_ in enumerate(pool.capacity.reservations):
+        there = facts.reservations.get(id_)
+        if there and there.zone in zones and (there.instance_type in names or not pool.type_patterns):
+            continue
+        what = f"it is for {there.instance_type} in {there.zone}" if there else "there is none of this id"
+        allowed = f"an active reservation of one of the pool's types and zones; {what}"
+        where = join(pool.path, f"capacity.reservations[{index}]")
+        faults.append(Fault(path=where, value=id_, allowed=allowed, source="ec2:DescribeCapacityReservations"))
+    return faults
 
 
 def _efa_interfaces(pool: Pool, candidates: t.Sequence[InstanceType]) -> tuple[int, list[Fault]]:

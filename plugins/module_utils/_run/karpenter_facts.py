@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to the collection.
 
-"""What has to be known for Karpenter's objects: its APIs and feature gates, images, roles, reservations."""
+"""What has to be known for Karpenter's objects: its APIs and feature gates, images, roles."""
 
 from __future__ import annotations
 
@@ -161,23 +161,3 @@ def identity_faults(aws: Aws, pool: Pool, live: Object | None) -> list[Fault]:
 
 def _missing(aws: Aws, action: str, key: str, name: str) -> bool:
     return aws.find(action, {key: name}, missing=("NoSuchEntity",)) is None
-
-
-def reservation_faults(aws: Aws, pools: t.Sequence[Pool]) -> list[Fault]:
-    """Reservations that do not exist or are over: Karpenter would wait for them without a word."""
-    ids = list(dict.fromkeys(id_ for pool in pools for id_ in pool.capacity.reservations))
-    if not ids:
-        return []
-    request = {"Filters": [{"Name": "state", "Values": ["active", "scheduled", "pending", "assessing", "delayed", "payment-pending"]}]}
-    known = {found["CapacityReservationId"] for found in aws.pages("ec2:DescribeCapacityReservations", "CapacityReservations", request)}
-    return [
-        Fault(
-            path=join(pool.path, f"capacity.reservations[{index}]"),
-            value=id_,
-            allowed="a capacity reservation of this region that is active or will be",
-            source="ec2:DescribeCapacityReservations",
-        )
-        for pool in pools
-        for index, id_ in enumerate(pool.capacity.reservations)
-        if id_ not in known
-    ]

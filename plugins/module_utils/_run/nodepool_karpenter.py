@@ -37,7 +37,6 @@ from ansible_collections.gpuops.eks.plugins.module_utils._run.karpenter_facts im
     ImageChoice,
     controller,
     identity_faults,
-    reservation_faults,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group
 
@@ -63,7 +62,7 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     observed = _observed(kube, there)
     settings, read_faults = _settings(context, targets, observed)
     wanted = wanted_objects(targets, observed, settings)
-    faults += [*read_faults, *reservation_faults(run.aws, pools), *conflicts(wanted)]
+    faults += [*read_faults, *conflicts(wanted)]
     if kube and not faults and not there.missing:
         observed, dry_faults = _with_dry_runs(kube, wanted, observed)
         faults += dry_faults
@@ -111,15 +110,12 @@ def _absent_faults(there: Controller, targets: t.Sequence[KarpenterPool]) -> lis
     overlaid = [target for target in targets if target.overlaid]
     needed = [EC2_NODE_CLASS, NODE_POOL, *([NODE_OVERLAY] if overlaid else [])]
     missing = [kind for kind in needed if not there.serves(kind)]
-    faults = [
-        Fault(
-            path="provisioner",
-            value=f"the cluster has no {kind.resource} of {kind.api_version}",
-            allowed=f"a cluster with Karpenter's CRDs ({_ROLE} installs them)",
-            source=f"kubernetes:get /apis/{kind.api_version.partition('/')[0]}",
-        )
-        for kind in missing
-    ]
+    faults = []
+    if missing:
+        names = ", ".join(f"{kind.resource} of {kind.api_version}" for kind in missing)
+        allowed = f"a cluster with Karpenter's CRDs ({_ROLE} installs them)"
+        source = "kubernetes:get /apis/karpenter.sh"
+        faults.append(Fault(path="provisioner", value=f"the cluster has no {names}", allowed=allowed, source=source))
     if overlaid and not missing and not there.has("NodeOverlay"):
         faults += [
             Fault(

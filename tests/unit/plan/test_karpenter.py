@@ -258,6 +258,12 @@ def faults_of(**params: t.Any) -> list[tuple[str, t.Any]]:
         ({"overrides": {"node_pool": {"kind": "Other"}}}, [("overrides.node_pool.kind", "Other")]),
         ({"overrides": {"node_class": {"metadata": {"name": "x"}}}}, [("overrides.node_class.metadata", {"name": "x"})]),
         ({"overrides": {"node_class": {"metadata": {"labels": {"a": "b"}}}}}, []),
+        ({"capacity": {"types": ["reserved"], "reservations": ["cr-01", "cr-99"]}}, [("capacity.reservations[1]", "cr-99")]),
+        (
+            {"capacity": {"types": ["reserved"], "reservations": ["cr-01"]}, "zones": ["us-west-2b"]},
+            [("capacity.reservations[0]", "cr-01")],
+        ),
+        ({"capacity": {"types": ["reserved"], "reservations": ["cr-01"]}}, []),
         ({}, []),
     ],
 )

@@ -179,7 +179,7 @@ def test_what_other_options_become_of_a_node_pool(params: Json, path: tuple[str,
 
 
 def test_overrides_come_last() -> None:
-    over = {"spec": {"template": {"spec": {"terminationGracePeriod": "1h", "requirements": [], "expireAfter": None}}}}
+    over: Json = {"spec": {"template": {"spec": {"terminationGracePeriod": "1h", "requirements": [], "expireAfter": None}}}}
     spec = node_pool_of(overrides={"node_pool": over})["spec"]["template"]["spec"]
     assert (spec["terminationGracePeriod"], spec["requirements"], "expireAfter" in spec) == ("1h", [], False)
     assert spec["taints"], "what the override does not name stays"
