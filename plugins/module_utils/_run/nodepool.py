@@ -21,7 +21,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import name_faults, pool_faults, pools_faults, role_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import POOL_OPTIONS
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import combine, is_planned
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, combine, is_planned, needing
 from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool_karpenter, nodepool_managed
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Params, Run
 from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Provisioner, Result
@@ -96,7 +96,7 @@ def _present(run: Run, owner: Owner) -> Outcome:
     parts = _parts(context, pools)
     if faults := [*faults, *(fault for part in parts for fault in part.faults)]:
         raise InvalidInput(faults)
-    plan = combine(part.plan for part in parts)
+    plan = _combined(parts)
     plan = dataclasses.replace(plan, warnings=(*warnings, *plan.warnings))
     run.apply(plan)
     changed = bool(plan.steps or plan.waits) and not run.check_mode
@@ -109,7 +109,16 @@ def _present(run: Run, owner: Owner) -> Outcome:
 def _parts(context: Context, pools: t.Sequence[Pool]) -> list[Part]:
     """Each provisioner's part, for the pools that it has."""
     chosen = {kind: [pool for pool in pools if pool.provisioner == kind] for kind in _PROVISIONERS}
-    return [_PROVISIONERS[kind].present(context, some) for kind, some in chosen.items() if some]
+    return [_PROVISIONERS[kind].present(context, some) for kind, some in chosen.items() if some or context.prune]
+
+
+def _combined(parts: t.Sequence[Part]) -> Plan:
+    """The plans of all parts, then what no pool wants any more: once what takes its place is there."""
+    plan, removal = combine(part.plan for part in parts), combine(part.removal for part in parts)
+    both = combine([plan, removal])
+    if not removal.steps:
+        return both
+    return dataclasses.replace(both, steps=(*plan.steps, *needing(removal.steps, *plan.waits)), waits=removal.waits)
 
 
 def _result(run: Run, results: list[Result]) -> dict[str, t.Any]:
@@ -147,7 +156,16 @@ def _context(run: Run, pools: t.Sequence[Pool], owner: Owner) -> tuple[Context, 
     faults += [fault for fault in _subnet_faults(run.params, pools, found) if run.check_mode or not is_planned(fault.value)]
     common = for_nodes([found[id_] for id_ in defaults if id_ in found])
     subnets = {pool.name: tuple(found[id_] for id_ in pool.subnets if id_ in found) if pool.subnets else common for pool in pools}
-    context = Context(run=run, owner=owner, cluster=cluster, subnets=subnets, facts=_ec2_facts(run.aws, pools))
+    context = Context(
+        run=run,
+        owner=owner,
+        cluster=cluster,
+        subnets=subnets,
+        facts=_ec2_facts(run.aws, pools),
+        names=frozenset(pool.name for pool in pools),
+        whole=run.params.get("pools") is not None,
+        prune=bool(run.params.get("prune")),
+    )
     return context, faults, warnings
 
 

@@ -42,10 +42,13 @@ from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts imp
 
 _ROLE = "role gpuops.eks.eks_autoscaling"
 _REFUSED = ("Invalid", "BadRequest")
+_UNKNOWN_FIELD = "failed to create typed patch object"  # an API server's 500 for a field that the CRD does not have
 
 
 def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     """The NodePools, EC2NodeClasses and NodeOverlays of these pools as they should be."""
+    if not pools:
+        return Part()
     run = context.run
     kube = run.find_kubernetes() if context.cluster else None
     targets = [resolve(pool, context.subnets.get(pool.name, ()), context.facts) for pool in pools]
@@ -175,7 +178,7 @@ def _with_dry_runs(kube: Kubernetes, wanted: t.Sequence[Wanted], observed: Obser
         try:
             found[one.key] = kube.apply(one.manifest, dry_run=True)
         except ServiceError as error:
-            if error.code not in _REFUSED:
+            if error.code not in _REFUSED and _UNKNOWN_FIELD not in error.message:
                 raise
             faults.append(_refusal(one, error))
     return dataclasses.replace(observed, dry_runs=found), faults

@@ -27,6 +27,7 @@ class Context:
 
     ``cluster`` is that of eks:DescribeCluster, None where check mode plans for one that will be. ``subnets`` are those of each pool by its
     name, ``facts`` what EC2 said of the types that the pools name, ``roles`` the ARNs of node roles by the name or ARN that pools give.
+    ``names`` are those of all pools of the run, whatever provisions them; ``whole`` says that the cluster should have no others.
     """
 
     run: Run
@@ -35,16 +36,24 @@ class Context:
     subnets: t.Mapping[str, tuple[Subnet, ...]] = field(default_factory=dict)
     facts: Ec2Facts = field(default_factory=lambda: Ec2Facts(types={}, offerings={}))
     roles: t.Mapping[str, str] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    whole: bool = False
+    prune: bool = False
+
+    def prunes(self, pool: str | None) -> bool:
+        """Whether what was made for a pool of this name, and no pool of the run wants any more, is removed."""
+        return self.prune and (pool in self.names or (self.whole and pool is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """One provisioner's part: its plan, what stands against it, and the pools as they will be.
 
-    ``results`` are by the pools' names, as they will be after the plan; ``describe`` reads them again after it was applied.
+    ``removal`` takes away what no pool wants any more; it comes after the plans of all parts. ``results`` are by the pools' names, as they will be after the plan; ``describe`` reads them again after it was applied.
     """
 
     plan: Plan = field(default_factory=Plan)
+    removal: Plan = field(default_factory=Plan)
     faults: tuple[Fault, ...] = ()
     results: t.Mapping[str, Result] = field(default_factory=dict)
     describe: t.Callable[[], t.Mapping[str, Result]] | None = None
@@ -61,7 +70,7 @@ class Provisioner(t.Protocol):
     """How pools of one provisioner are planned. Both read, neither writes."""
 
     def present(self, context: Context, pools: t.Sequence[Pool]) -> Part:
-        """The pools as they should be."""
+        """The pools as they should be. Where the context prunes, also asked without a pool, for what it made of pools that are no longer its."""
 
     def absent(self, context: Context, names: t.Sequence[str]) -> Part:
         """The pools of these names gone, as far as they are this provisioner's."""
