@@ -1,4 +1,4 @@
-"""What Auto Scaling does by itself: replace, rebalance, try again, let hooks run out, refresh.
+"""What Auto Scaling does by itself: replace, rebalance, try again, let hooks run out, refresh, keep to a schedule.
 
 Sources: Amazon EC2 Auto Scaling User Guide, health-checks-overview.html, auto-scaling-benefits.html ("Rebalancing activities": it launches
 before it terminates), as-suspend-resume-processes.html.
@@ -16,6 +16,7 @@ from lab.aws.autoscaling_members import adjust, release_overdue, terminate, vict
 from lab.aws.instance_refresh import advance_refreshes, refreshing
 from lab.aws.moto_fixes import surroundings
 from lab.aws.reservations import end_reservations
+from lab.aws.scheduled_actions import run_due
 
 REPLACEMENT_SECONDS = 60.0
 REBALANCE_SECONDS = 300.0
@@ -33,6 +34,7 @@ def reconcile_groups() -> None:
 
 def _reconcile(group: FakeAutoScalingGroup, now: float) -> None:
     release_overdue(group, now)
+    run_due(group)
     if not suspended(group, "HealthCheck", "ReplaceUnhealthy"):
         _drop_unhealthy(group)
     advance_refreshes(group, now)

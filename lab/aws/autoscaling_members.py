@@ -7,17 +7,16 @@ as-suspend-resume-processes.html, ec2-auto-scaling-capacity-rebalancing.html; AP
 
 from __future__ import annotations
 
-import json
 import typing as t
 import uuid
 
-from moto.autoscaling.models import AutoScalingBackend, FakeAutoScalingGroup, LifecycleHook
+from moto.autoscaling.models import AutoScalingBackend, FakeAutoScalingGroup, LifecycleHook, autoscaling_backends
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult
-from moto.events.models import events_backends
 
 from lab.aws.autoscaling import AFTER_LAUNCH, GONE, Member, launch_one, members, per_zone, record, suspended
 from lab.aws.errors import AwsError
+from lab.aws.events import LISTENERS, emit
 from lab.aws.moto_fixes import Wrapper, surroundings, wraps
 
 LAUNCHING, TERMINATING = "autoscaling:EC2_INSTANCE_LAUNCHING", "autoscaling:EC2_INSTANCE_TERMINATING"
@@ -47,10 +46,11 @@ def adjust(group: FakeAutoScalingGroup) -> None:
 
 
 def victim(group: FakeAutoScalingGroup, zone: str | None = None) -> Member | None:
-    """Of those without scale-in protection: in the fullest zone, of the oldest template, the oldest (or newest) one."""
+    """One at risk; else, of those without scale-in protection, in the fullest zone, of the oldest template, the oldest (or newest)."""
     candidates = [state for state in members(group) if not state.protected_from_scale_in]
-    if not candidates:
-        return None
+    at_risk = [state for state in candidates if getattr(state, "lab_at_risk", False)]
+    if not candidates or (at_risk and zone is None):
+        return at_risk[0] if at_risk else None
     populated = per_zone(group)
     fullest = zone or max((str(state.instance.placement.zone) for state in candidates), key=lambda name: populated[name])
     there = [state for state in candidates if state.instance.placement.zone == fullest]
@@ -61,6 +61,18 @@ def victim(group: FakeAutoScalingGroup, zone: str | None = None) -> Member | Non
 
 def _template_number(state: Member) -> int:
     return int((state.launch_template or {}).get("Version", 0))
+
+
+def rebalance(ec2_backend: t.Any, instance: t.Any) -> None:
+    """Capacity Rebalancing: another one first, above the desired capacity; the one at risk leaves once it is there, if EC2 did not end it."""
+    for group in autoscaling_backends[ec2_backend.account_id][ec2_backend.region_name].autoscaling_groups.values():
+        for member in members(group):
+            if member.instance is instance and group.capacity_rebalance and not suspended(group, "Launch"):
+                member.__dict__["lab_at_risk"] = True
+                launch_one(group)
+
+
+LISTENERS.append(rebalance)
 
 
 # Leaving
@@ -164,13 +176,7 @@ def _tell(group: FakeAutoScalingGroup, member: Member, hook: LifecycleHook) -> N
         "Origin": "EC2" if kind == "launch" else "AutoScalingGroup",
         "Destination": "AutoScalingGroup" if kind == "launch" else "EC2",
     }
-    event = {
-        "Source": "aws.autoscaling",
-        "DetailType": f"EC2 Instance-{kind} Lifecycle Action",
-        "Detail": json.dumps(detail),
-        "Resources": [group.arn],
-    }
-    events_backends[group.account_id][group.region].put_events([event])
+    emit(group.account_id, group.region, f"EC2 Instance-{kind} Lifecycle Action", detail, [group.arn], source="aws.autoscaling")
 
 
 def hold_launched(group: FakeAutoScalingGroup, member: Member) -> None:

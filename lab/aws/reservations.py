@@ -31,6 +31,7 @@ _FILTERS = {
     "instance-match-criteria": "InstanceMatchCriteria",
     "instance-platform": "InstancePlatform",
     "end-date-type": "EndDateType",
+    "reservation-type": "ReservationType",
     "tenancy": "Tenancy",
     "owner-id": "OwnerId",
 }
@@ -200,7 +201,7 @@ def _zone(backend: t.Any, params: dict[str, t.Any]) -> str:
 
 def date_of(value: t.Any) -> datetime.datetime | None:
     """In UTC where nothing else is said."""
-    if value is None:
+    if not value:
         return None
     date = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(str(value))
     return date.replace(tzinfo=date.tzinfo or datetime.UTC)

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import typing as t
 from collections import Counter
 from dataclasses import dataclass
 
 import pytest
+import requests
 
 from tests.lab.conftest import Aws, refused
 
@@ -391,6 +393,24 @@ def test_balanced_only_waits_for_its_zone(group: Group) -> None:
     assert group.activities()[0]["StatusCode"] == "Failed"
 
 
+@pytest.mark.parametrize("kind", ["rebalance_recommendation", "spot_interruption"])
+@pytest.mark.parametrize("rebalances", [True, False])
+def test_capacity_rebalancing(group: Group, kind: str, rebalances: bool) -> None:
+    """ec2-auto-scaling-capacity-rebalancing: a replacement first, then the instance at risk leaves; without it nobody acts before the end."""
+    group.new_version(InstanceMarketOptions={"MarketType": "spot"})
+    group.create(CapacityRebalance=rebalances)
+    before = group.ids()
+    at_risk = max(before)
+    requests.post(f"{group.aws.server.endpoint}/_lab/faults", json={"kind": kind, "instance": at_risk}, timeout=10).raise_for_status()
+    assert len(group.ids()) == (3 if rebalances else 2)
+    for _unused in range(3):
+        group.aws.pass_time(130)
+    assert len(group.ids()) == 2
+    if rebalances:
+        assert len(before - group.ids()) == 1
+    assert (at_risk in group.ids()) == (not rebalances and kind == "rebalance_recommendation")
+
+
 # Lifecycle hooks
 
 
@@ -458,6 +478,8 @@ def test_hooks_tell_eventbridge(group: Group) -> None:
     queue = sqs.create_queue(QueueName="q")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     pattern = {"source": ["aws.autoscaling"], "detail-type": ["EC2 Instance-terminate Lifecycle Action"]}
+    policy = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage"}]}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
     events.put_rule(Name="r", EventPattern=json.dumps(pattern))
     events.put_targets(Rule="r", Targets=[{"Id": "1", "Arn": arn}])
     group.create(DesiredCapacity=1)
@@ -602,3 +624,38 @@ def test_protected_instances_wait(group: Group) -> None:
     refresh(group, ScaleInProtectedInstances="Refresh")
     group.aws.pass_time(1)
     assert not before & group.ids()
+
+
+# Scheduled actions
+
+
+def schedule(group: Group, seconds: float, **changes: t.Any) -> None:
+    start = group.aws.clock.now() + datetime.timedelta(seconds=seconds)
+    request = {"AutoScalingGroupName": "own", "ScheduledActionName": "mine", "StartTime": start, "MinSize": 0, "DesiredCapacity": 0}
+    group.client.put_scheduled_update_group_action(**{**request, **changes})
+
+
+def test_a_scheduled_action(group: Group) -> None:
+    """ec2-auto-scaling-scheduled-scaling: sizes at its time, once; then it is gone."""
+    group.create(MinSize=1)
+    schedule(group, 900)
+    assert len(group.client.describe_scheduled_actions(AutoScalingGroupName="own")["ScheduledUpdateGroupActions"]) == 1
+    group.aws.pass_time()
+    assert len(group.ids()) == 2
+    group.aws.pass_time()
+    assert (group.ids(), group.describe()["MinSize"]) == (set(), 0)
+    assert group.client.describe_scheduled_actions(AutoScalingGroupName="own")["ScheduledUpdateGroupActions"] == []
+
+
+def test_scheduled_actions_that_do_not_run(group: Group) -> None:
+    """API PutScheduledUpdateGroupAction: not in the past, of a known group; as-suspend-resume-processes: ScheduledActions; deleted ones."""
+    group.create(MinSize=1)
+    assert refused(schedule, group, -60)[0] == "ValidationError"
+    assert refused(schedule, group, 60, AutoScalingGroupName="none")[0] == "ValidationError"
+    schedule(group, 60)
+    group.client.delete_scheduled_action(AutoScalingGroupName="own", ScheduledActionName="mine")
+    assert refused(group.client.delete_scheduled_action, AutoScalingGroupName="own", ScheduledActionName="mine")[0] == "ValidationError"
+    group.client.suspend_processes(AutoScalingGroupName="own", ScalingProcesses=["ScheduledActions"])
+    schedule(group, 60)
+    group.aws.pass_time()
+    assert len(group.ids()) == 2

@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
+import base64
 import typing as t
+from collections import Counter
 
 import pytest
 
 from tests.lab.conftest import ClusterSetup, refused
+
+USER_DATA = base64.b64encode(
+    b'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="X"\n\n--X\nContent-Type: text/x-shellscript\n\n#!/bin/sh\n--X--\n'
+).decode()
 
 
 @pytest.fixture
@@ -167,7 +173,7 @@ def test_a_launch_template_is_copied_and_its_version_changes(cluster: ClusterSet
     """User guide launch-templates: EKS works from its own copy; another version replaces the instances, another template is refused."""
     aws = cluster.aws
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "team", "Value": "ml"}]}]
-    template_id = template(cluster, InstanceType="g5.xlarge", UserData="aGVsbG8=", TagSpecifications=tags)
+    template_id = template(cluster, InstanceType="g5.xlarge", UserData=USER_DATA, TagSpecifications=tags)
     nodegroup = cluster.create_nodegroup(instanceTypes=None, launchTemplate={"id": template_id})
     assert nodegroup["launchTemplate"] == {"id": template_id, "name": "mine", "version": "1"}
     assert "instanceTypes" not in nodegroup
@@ -175,7 +181,7 @@ def test_a_launch_template_is_copied_and_its_version_changes(cluster: ClusterSet
     assert first["InstanceType"] == "g5.xlarge"
     assert {tag["Key"]: tag["Value"] for tag in first["Tags"]}["team"] == "ml"
     user_data = aws.client("ec2").describe_instance_attribute(InstanceId=first["InstanceId"], Attribute="userData")
-    assert user_data["UserData"]["Value"] == "aGVsbG8="
+    assert user_data["UserData"]["Value"] == USER_DATA
 
     version = aws.client("ec2").create_launch_template_version(
         LaunchTemplateId=template_id, SourceVersion="1", LaunchTemplateData={"InstanceType": "g5.4xlarge"}
@@ -203,11 +209,123 @@ def test_an_image_of_ones_own(cluster: ClusterSetup) -> None:
     assert "kubernetesVersion" in refused(cluster.aws.client("eks").create_nodegroup, **request)[1]
 
 
+def capacity_block(cluster: ClusterSetup) -> dict[str, t.Any]:
+    """An active Capacity Block of one p5.48xlarge for a day."""
+    ec2 = cluster.aws.client("ec2")
+    offering = ec2.describe_capacity_block_offerings(InstanceType="p5.48xlarge", CapacityDurationHours=24)["CapacityBlockOfferings"][0]
+    block: dict[str, t.Any] = ec2.purchase_capacity_block(CapacityBlockOfferingId=offering["CapacityBlockOfferingId"])[
+        "CapacityReservation"
+    ]
+    cluster.aws.pass_time((block["StartDate"] - cluster.aws.clock.now()).total_seconds() + 1)
+    return block
+
+
 def test_a_capacity_block(cluster: ClusterSetup) -> None:
-    """User guide capacity-blocks-mng: market type capacity-block in the template."""
-    template_id = template(cluster, InstanceMarketOptions={"MarketType": "capacity-block"}, InstanceType="p5.48xlarge")
-    cluster.create_nodegroup(instanceTypes=None, capacityType="CAPACITY_BLOCK", launchTemplate={"id": template_id})
-    assert [instance["InstanceLifecycle"] for instance in cluster.instances()] == ["capacity-block"]
+    """User guide capacity-blocks-mng: market type, reservation and type in the template; EKS scales to 0 forty minutes before the end."""
+    block = capacity_block(cluster)
+    data: dict[str, t.Any] = {"InstanceMarketOptions": {"MarketType": "capacity-block"}, "InstanceType": "p5.48xlarge"}
+    request = cluster.nodegroup_request(instanceTypes=None, capacityType="CAPACITY_BLOCK", launchTemplate={"id": template(cluster, **data)})
+    assert "id of a capacity reservation" in refused(cluster.aws.client("eks").create_nodegroup, **request)[1]
+    target = {"CapacityReservationTarget": {"CapacityReservationId": block["CapacityReservationId"]}}
+    template_id = template(cluster, "whole", CapacityReservationSpecification=target, **data)
+    nodegroup = cluster.create_nodegroup(instanceTypes=None, capacityType="CAPACITY_BLOCK", launchTemplate={"id": template_id})
+    assert nodegroup["status"] == "ACTIVE"
+    (instance,) = cluster.instances()
+    assert (instance["InstanceLifecycle"], instance["CapacityReservationId"]) == ("capacity-block", block["CapacityReservationId"])
+    assert instance["Placement"]["AvailabilityZone"] == block["AvailabilityZone"]
+    before_end = (block["EndDate"] - cluster.aws.clock.now()).total_seconds() - 40 * 60
+    cluster.aws.pass_time(before_end - 60)
+    assert len(cluster.instances()) == 1
+    cluster.aws.pass_time(61)
+    assert cluster.instances() == []
+
+
+def test_a_capacity_block_that_is_not_there(cluster: ClusterSetup) -> None:
+    """Launches fail, as the reservation's id is unknown: CREATE_FAILED; nothing is wrong with desired 0."""
+    target = {"CapacityReservationTarget": {"CapacityReservationId": "cr-0123456789abcdef0"}}
+    market = {"MarketType": "capacity-block"}
+    data: dict[str, t.Any] = {"InstanceMarketOptions": market, "InstanceType": "p5.48xlarge", "CapacityReservationSpecification": target}
+    changes: dict[str, t.Any] = {
+        "instanceTypes": None,
+        "capacityType": "CAPACITY_BLOCK",
+        "launchTemplate": {"id": template(cluster, **data)},
+    }
+    nodegroup = cluster.create_nodegroup(**changes)
+    assert nodegroup["status"] == "CREATE_FAILED"
+    assert "cr-0123456789abcdef0" in nodegroup["health"]["issues"][0]["message"]
+    empty = cluster.create_nodegroup("empty", scalingConfig={"minSize": 0, "maxSize": 1, "desiredSize": 0}, **changes)
+    assert empty["status"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(
+    ("ami_type", "text", "message"),
+    [
+        ("AL2023_x86_64_NVIDIA", "#!/bin/sh\n", "User data was not in the MIME multipart format."),
+        ("BOTTLEROCKET_x86_64_NVIDIA", "#!/bin/sh\nexit 1\n", "TOML"),
+        ("BOTTLEROCKET_x86_64_NVIDIA", "[settings.kubernetes]\n", ""),
+    ],
+)
+def test_user_data_that_eks_cannot_merge(cluster: ClusterSetup, ami_type: str, text: str, message: str) -> None:
+    """terraform-aws-eks#2955 and #1875: CREATE_FAILED with Ec2LaunchTemplateInvalidConfiguration; the words about TOML are the lab's."""
+    template_id = template(cluster, UserData=base64.b64encode(text.encode()).decode())
+    nodegroup = cluster.create_nodegroup(amiType=ami_type, launchTemplate={"id": template_id})
+    if not message:
+        assert nodegroup["status"] == "ACTIVE"
+        return
+    assert nodegroup["status"] == "CREATE_FAILED"
+    (issue,) = nodegroup["health"]["issues"]
+    assert (issue["code"], message in issue["message"]) == ("Ec2LaunchTemplateInvalidConfiguration", True)
+    assert cluster.instances() == []
+
+
+WARM_REFUSALS: list[tuple[str, dict[str, t.Any], dict[str, t.Any]]] = [
+    ("Spot", {}, {"capacityType": "SPOT"}),
+    ("Bottlerocket hibernates", {"poolState": "HIBERNATED"}, {"amiType": "BOTTLEROCKET_x86_64_NVIDIA"}),
+    ("Bottlerocket reuses", {"reuseOnScaleIn": True}, {"amiType": "BOTTLEROCKET_x86_64_NVIDIA"}),
+    ("sizes", {"minSize": 3, "maxGroupPreparedCapacity": 2}, {}),
+]
+
+
+@pytest.mark.parametrize(("what", "config", "changes"), WARM_REFUSALS, ids=[row[0] for row in WARM_REFUSALS])
+def test_warm_pools_that_do_not_go(cluster: ClusterSetup, what: str, config: dict[str, t.Any], changes: dict[str, t.Any]) -> None:
+    """User guide warm-pools-managed-node-groups; Auto Scaling warm pools."""
+    request = cluster.nodegroup_request(warmPoolConfig={"enabled": True, **config}, **changes)
+    assert refused(cluster.aws.client("eks").create_nodegroup, **request)[0] == "InvalidParameterException", what
+
+
+def test_a_warm_pool(cluster: ClusterSetup) -> None:
+    """API warmPoolConfig: attached to the Auto Scaling group, changed, removed; a custom image is refused."""
+    config = {"enabled": True, "minSize": 1, "maxGroupPreparedCapacity": 3, "poolState": "RUNNING", "reuseOnScaleIn": True}
+    nodegroup = cluster.create_nodegroup(warmPoolConfig=config)
+    assert nodegroup["warmPoolConfig"] == config
+    eks, autoscaling = cluster.aws.client("eks"), cluster.aws.client("autoscaling")
+    name = nodegroup["resources"]["autoScalingGroups"][0]["name"]
+
+    def pool() -> dict[str, t.Any]:
+        reply: dict[str, t.Any] = autoscaling.describe_warm_pool(AutoScalingGroupName=name)
+        return t.cast(dict[str, t.Any], reply.get("WarmPoolConfiguration", {}))
+
+    assert (pool()["MinSize"], pool()["PoolState"], pool()["InstanceReusePolicy"]) == (1, "Running", {"ReuseOnScaleIn": True})
+    update = eks.update_nodegroup_config(clusterName="lab", nodegroupName="gpu", warmPoolConfig={"minSize": 2})["update"]
+    assert [param for param in update["params"] if param["type"] == "WarmPoolMinSize"] == [{"type": "WarmPoolMinSize", "value": "2"}]
+    cluster.aws.pass_time()
+    assert (pool()["MinSize"], pool()["MaxGroupPreparedCapacity"]) == (2, 3)
+    eks.update_nodegroup_config(clusterName="lab", nodegroupName="gpu", warmPoolConfig={"enabled": False})
+    cluster.aws.pass_time()
+    assert pool() == {}
+    template_id = template(cluster, ImageId="ami-0123456789abcdef0")
+    request = cluster.nodegroup_request("own", amiType=None, launchTemplate={"id": template_id}, warmPoolConfig={"enabled": True})
+    assert "custom AMI" in refused(eks.create_nodegroup, **request)[1]
+
+
+def test_images_of_a_template_do_not_change_sides(cluster: ClusterSetup) -> None:
+    """User guide launch-templates: no update from EKS's images to one's own, or back, by another version of the template."""
+    ec2, eks = cluster.aws.client("ec2"), cluster.aws.client("eks")
+    plain = template(cluster)
+    cluster.create_nodegroup(launchTemplate={"id": plain})
+    ec2.create_launch_template_version(LaunchTemplateId=plain, LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"})
+    change = {"clusterName": "lab", "nodegroupName": "gpu", "launchTemplate": {"id": plain, "version": "2"}}
+    assert "to a custom AMI" in refused(eks.update_nodegroup_version, **change)[1]
 
 
 def test_a_release_can_be_pinned_and_updated(cluster: ClusterSetup) -> None:
@@ -221,6 +339,67 @@ def test_a_release_can_be_pinned_and_updated(cluster: ClusterSetup) -> None:
     cluster.aws.pass_time()
     (second,) = cluster.instances()
     assert first["ImageId"] != second["ImageId"]
+
+
+def release_update(cluster: ClusterSetup, strategy: str, count: int, **changes: t.Any) -> str:
+    """A group of ``count`` nodes whose update to the newest release has begun; returns the update's id."""
+    cluster.create_nodegroup(
+        releaseVersion="1.36.4-20260709",
+        scalingConfig={"minSize": 0, "maxSize": count, "desiredSize": count},
+        updateConfig={"updateStrategy": strategy, **(changes or {"maxUnavailable": 1})},
+    )
+    return str(cluster.aws.client("eks").update_nodegroup_version(clusterName="lab", nodegroupName="gpu")["update"]["id"])
+
+
+def images(cluster: ClusterSetup) -> list[int]:
+    """How many instances run each image, fewest first."""
+    return sorted(Counter(instance["ImageId"] for instance in cluster.instances()).values())
+
+
+def update_of(cluster: ClusterSetup, update_id: str) -> dict[str, t.Any]:
+    found: dict[str, t.Any] = cluster.aws.client("eks").describe_update(name="lab", nodegroupName="gpu", updateId=update_id)["update"]
+    return found
+
+
+def group_sizes(cluster: ClusterSetup) -> tuple[int, int]:
+    (group,) = cluster.aws.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+    return group["MaxSize"], group["DesiredCapacity"]
+
+
+def test_the_default_strategy_launches_first(cluster: ClusterSetup) -> None:
+    """User guide managed-node-update-behavior: up by twice the zones, then maxUnavailable at a time, then back to the sizes of before."""
+    update_id = release_update(cluster, "DEFAULT", 3)
+    cluster.aws.pass_time(41)
+    assert (images(cluster), group_sizes(cluster)) == ([3, 6], (9, 9))
+    cluster.aws.pass_time(10)
+    assert images(cluster) == [2, 6]
+    cluster.aws.pass_time(30)
+    assert (images(cluster), group_sizes(cluster)) == ([3], (3, 3))
+    assert update_of(cluster, update_id)["status"] == "Successful"
+
+
+def test_the_minimal_strategy_terminates_first(cluster: ClusterSetup) -> None:
+    """API updateStrategy MINIMAL: never more than before, maxUnavailable at a time."""
+    update_id = release_update(cluster, "MINIMAL", 3, maxUnavailablePercentage=50)
+    cluster.aws.pass_time(41)
+    assert (images(cluster), group_sizes(cluster)) == ([1, 2], (3, 3))
+    cluster.aws.pass_time(20)
+    assert images(cluster) == [3]
+    assert update_of(cluster, update_id)["status"] == "Successful"
+
+
+@pytest.mark.parametrize(("strategy", "running"), [("DEFAULT", 2), ("MINIMAL", 1)])
+def test_an_update_without_capacity(cluster: ClusterSetup, strategy: str, running: int) -> None:
+    """User guide managed-node-update-behavior: DEFAULT fails with the old nodes in place; MINIMAL has lost what it terminated."""
+    update_id = release_update(cluster, strategy, 2)
+    cluster.aws.server.faults.add({"kind": "capacity", "instance_type": "g5.2xlarge"})
+    for _unused in range(4):
+        cluster.aws.pass_time()
+    update = update_of(cluster, update_id)
+    assert (update["status"], update["errors"][0]["errorCode"]) == ("Failed", "NodeCreationFailure")
+    assert "sufficient g5.2xlarge capacity" in update["errors"][0]["errorMessage"]
+    assert len(cluster.instances()) == running
+    assert group_sizes(cluster) == (2, 2)
 
 
 def test_config_updates(cluster: ClusterSetup) -> None:

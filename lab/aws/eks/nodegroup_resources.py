@@ -6,6 +6,7 @@ Names and tags: https://docs.aws.amazon.com/eks/latest/userguide/managed-node-gr
 from __future__ import annotations
 
 import copy
+import datetime
 import typing as t
 import uuid
 
@@ -16,6 +17,7 @@ from lab.aws.eks.nodegroup_rules import CheckedNodegroup
 from lab.aws.eks.state import Cluster, Document, NodegroupResources
 
 DEFAULT_DISK_GIB = 20
+BLOCK_MARGIN = datetime.timedelta(minutes=40)
 
 
 def create_resources(context: Context, cluster: Cluster, params: dict[str, t.Any], checked: CheckedNodegroup) -> NodegroupResources:
@@ -124,25 +126,66 @@ def describe_group(context: Context, resources: NodegroupResources) -> Document 
     return groups[0] if groups else None
 
 
-def roll_group(context: Context, resources: NodegroupResources, data: Document, instance_types: list[str], capacity_type: str) -> list[str]:
-    """A new template version for the group; returns the instances that still run an older one."""
+def change_template(context: Context, resources: NodegroupResources, data: Document, instance_types: list[str], capacity_type: str) -> str:
+    """A new version of the group's template, in force for what is launched from now on; returns its number."""
     ec2, autoscaling = context.client("ec2"), context.client("autoscaling")
     version = ec2.create_launch_template_version(LaunchTemplateId=resources.launch_template_id, LaunchTemplateData=data)
     number = str(version["LaunchTemplateVersion"]["VersionNumber"])
-    group = describe_group(context, resources)
-    if group is None:
-        return []
-    autoscaling.update_auto_scaling_group(
-        AutoScalingGroupName=resources.auto_scaling_group,
-        MixedInstancesPolicy=_policy(resources.launch_template_id, number, instance_types, capacity_type),
-    )
-    return [instance["InstanceId"] for instance in group["Instances"]]
+    if describe_group(context, resources) is not None:
+        autoscaling.update_auto_scaling_group(
+            AutoScalingGroupName=resources.auto_scaling_group,
+            MixedInstancesPolicy=_policy(resources.launch_template_id, number, instance_types, capacity_type),
+        )
+    return number
 
 
-def replace_instances(context: Context, instance_ids: list[str]) -> None:
-    """Terminate instances; their Auto Scaling group launches others from its template's version."""
-    for instance_id in instance_ids:
-        context.client("autoscaling").terminate_instance_in_auto_scaling_group(InstanceId=instance_id, ShouldDecrementDesiredCapacity=False)
+def terminate_member(context: Context, instance_id: str, *, decrement: bool) -> None:
+    """Terminate an instance; its group launches another unless it is to become smaller."""
+    context.client("autoscaling").terminate_instance_in_auto_scaling_group(InstanceId=instance_id, ShouldDecrementDesiredCapacity=decrement)
+
+
+def last_failure(context: Context, group_name: str) -> str | None:
+    """The status message of the group's newest activity, when that failed."""
+    activities: list[dict[str, t.Any]] = context.client("autoscaling").describe_scaling_activities(AutoScalingGroupName=group_name)[
+        "Activities"
+    ]
+    if activities and activities[0]["StatusCode"] == "Failed":
+        return str(activities[0]["StatusMessage"])
+    return None
+
+
+def set_warm_pool(context: Context, resources: NodegroupResources, config: Document) -> None:
+    """Attach, change or remove the warm pool of the group, by warmPoolConfig."""
+    autoscaling, name = context.client("autoscaling"), resources.auto_scaling_group
+    if not config.get("enabled"):
+        if "WarmPoolConfiguration" in autoscaling.describe_warm_pool(AutoScalingGroupName=name):
+            autoscaling.delete_warm_pool(AutoScalingGroupName=name, ForceDelete=True)
+        return
+    request: Document = {
+        "MinSize": config.get("minSize", 0),
+        "PoolState": config.get("poolState", "STOPPED").capitalize(),
+        "InstanceReusePolicy": {"ReuseOnScaleIn": config.get("reuseOnScaleIn", False)},
+    }
+    if "maxGroupPreparedCapacity" in config:
+        request["MaxGroupPreparedCapacity"] = config["maxGroupPreparedCapacity"]
+    autoscaling.put_warm_pool(AutoScalingGroupName=name, **request)
+
+
+def schedule_block_end(context: Context, resources: NodegroupResources, template: Document) -> None:
+    """EKS scales a group on a Capacity Block to 0 before the block ends, where the block is known (capacity-blocks-mng)."""
+    reservation_id = template["data"]["CapacityReservationSpecification"]["CapacityReservationTarget"]["CapacityReservationId"]
+    filters = [{"Name": "reservation-type", "Values": ["capacity-block"]}]
+    found = context.client("ec2").describe_capacity_reservations(Filters=filters)["CapacityReservations"]
+    for block in found:
+        start = block["EndDate"] - BLOCK_MARGIN
+        if block["CapacityReservationId"] == reservation_id and start > context.now():
+            context.client("autoscaling").put_scheduled_update_group_action(
+                AutoScalingGroupName=resources.auto_scaling_group,
+                ScheduledActionName=f"eks-{reservation_id}",
+                StartTime=start,
+                MinSize=0,
+                DesiredCapacity=0,
+            )
 
 
 def delete_resources(context: Context, nodegroup: Document, resources: NodegroupResources) -> None:

@@ -6,7 +6,10 @@ rules https://docs.aws.amazon.com/eks/latest/userguide/launch-templates.html, an
 
 from __future__ import annotations
 
+import base64
+import email
 import re
+import tomllib
 import typing as t
 from dataclasses import dataclass
 
@@ -74,6 +77,7 @@ def check_nodegroup(context: Context, cluster: Cluster, params: Params) -> Check
     check_instance_types(context, types, ami_type)
     capacity_type = params.get("capacityType", "ON_DEMAND")
     _check_capacity_type(capacity_type, template)
+    check_warm_pool(params.get("warmPoolConfig", {}), ami_type, capacity_type)
     image = checked_image(cluster, ami_type, params.get("version"), params.get("releaseVersion"))
     return CheckedNodegroup(
         subnets=chosen,
@@ -138,6 +142,20 @@ def check_repair_config(repair: dict[str, t.Any]) -> None:
             raise invalid_parameter(
                 "nodeRepairConfigOverrides: nodeMonitoringCondition, nodeUnhealthyReason, minRepairWaitTimeMins and repairAction are required"
             )
+
+
+def check_warm_pool(config: dict[str, t.Any], ami_type: str, capacity_type: str) -> None:
+    """User guide warm-pools-managed-node-groups: no image of one's own, and what Bottlerocket lacks; Auto Scaling: no Spot."""
+    if not config.get("enabled"):
+        return
+    if ami_type == "CUSTOM":
+        raise invalid_parameter("Warm pools are not supported for node groups with a custom AMI.")
+    if capacity_type != "ON_DEMAND":
+        raise invalid_parameter(f"Warm pools are not supported for node groups of capacity type {capacity_type}.")
+    if ami_type.startswith("BOTTLEROCKET") and (config.get("poolState") == "HIBERNATED" or config.get("reuseOnScaleIn")):
+        raise invalid_parameter("Hibernated warm pools and reuse on scale in are not supported for Bottlerocket AMIs.")
+    if config.get("maxGroupPreparedCapacity", config.get("minSize", 0)) < config.get("minSize", 0):
+        raise invalid_parameter("maxGroupPreparedCapacity can't be less than minSize of the warm pool")
 
 
 def _checked_subnets(context: Context, cluster: Cluster, subnet_ids: list[str]) -> list[Subnet]:
@@ -214,6 +232,39 @@ def _check_template_data(data: Document) -> None:
         raise invalid_parameter("Launch template cannot specify subnets; specify them in the node group configuration.")
 
 
+def template_defect(template: Document | None, ami_type: str) -> Document | None:
+    """The health issue of a template whose user data EKS cannot merge with its own (terraform-aws-eks#2955, #1875); None for a good one."""
+    encoded = template["data"].get("UserData") if template else None
+    if not encoded or ami_type == "CUSTOM":
+        return None
+    data = base64.b64decode(encoded)
+    if ami_type.startswith("BOTTLEROCKET"):
+        problem = "" if _is_toml(data) else "User data was not in the TOML format."
+    else:
+        problem = "" if email.message_from_bytes(data).is_multipart() else "User data was not in the MIME multipart format."
+    return (
+        {"code": "Ec2LaunchTemplateInvalidConfiguration", "message": problem, "resourceIds": [template["id"]]}
+        if template and problem
+        else None
+    )
+
+
+def _is_toml(data: bytes) -> bool:
+    try:
+        tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return False
+    return True
+
+
+def check_image_kept(template: Document | None, ami_type: str) -> None:
+    """User guide launch-templates: a group keeps to EKS's images, or to images of one's own."""
+    has_image = template is not None and bool(template["data"].get("ImageId"))
+    if has_image != (ami_type == "CUSTOM"):
+        change = "to a custom AMI" if has_image else "from a custom AMI"
+        raise invalid_parameter(f"You cannot update a node group {change} by its launch template: its AMI type is {ami_type}.")
+
+
 def _ami_type(params: Params, template: Document | None) -> str:
     requested = params.get("amiType")
     has_image = template is not None and bool(template["data"].get("ImageId"))
@@ -278,6 +329,10 @@ def _check_capacity_type(capacity_type: str, template: Document | None) -> None:
     market = (template["data"].get("InstanceMarketOptions") or {}).get("MarketType") if template else None
     if capacity_type == "CAPACITY_BLOCK" and market != "capacity-block":
         raise invalid_parameter("A node group of capacity type CAPACITY_BLOCK needs a launch template with the market type capacity-block.")
+    if capacity_type == "CAPACITY_BLOCK" and template is not None:
+        target = (template["data"].get("CapacityReservationSpecification") or {}).get("CapacityReservationTarget") or {}
+        if not target.get("CapacityReservationId") or not template["data"].get("InstanceType"):
+            raise invalid_parameter("The launch template of a Capacity Block needs an instance type and the id of a capacity reservation.")
     if capacity_type != "CAPACITY_BLOCK" and market is not None:
         raise invalid_parameter("Launch template cannot specify instance market options; use the capacity type of the node group.")
 

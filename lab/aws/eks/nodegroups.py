@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import typing as t
 import uuid
@@ -10,28 +11,34 @@ from lab.aws.eks.access import add_entry
 from lab.aws.eks.context import Context, Params, Result, in_use, invalid_parameter, operation
 from lab.aws.eks.nodegroup_resources import (
     DEFAULT_DISK_GIB,
+    change_template,
     create_resources,
     delete_resources,
-    replace_instances,
     resize_group,
-    roll_group,
+    schedule_block_end,
+    set_warm_pool,
     template_data,
 )
+from lab.aws.eks.nodegroup_rollout import Rollout
 from lab.aws.eks.nodegroup_rules import (
     CheckedNodegroup,
+    check_image_kept,
     check_labels,
     check_nodegroup,
     check_repair_config,
     check_taints,
     check_update_config,
+    check_warm_pool,
     checked_image,
     checked_scaling,
     read_template,
+    template_defect,
 )
 from lab.aws.eks.paging import page
 from lab.aws.eks.state import Cluster, Document, Nodegroup
 from lab.aws.eks.tags import checked_tags
 from lab.aws.eks.updates import check_nodegroup_idle, start_update
+from lab.aws.errors import AwsError
 from lab.aws.images import Image
 
 
@@ -40,10 +47,16 @@ def create_nodegroup(context: Context, params: Params) -> Result:
     cluster = context.cluster(params["clusterName"])
     tags = checked_tags(params)
     checked = check_nodegroup(context, cluster, params)
-    resources = create_resources(context, cluster, params, checked)
+    defect = template_defect(checked.template, checked.ami_type)
+    nothing = {"minSize": 0, "maxSize": checked.scaling["maxSize"], "desiredSize": 0}
+    resources = create_resources(context, cluster, params, dataclasses.replace(checked, scaling=nothing) if defect else checked)
+    if "warmPoolConfig" in params:
+        set_warm_pool(context, resources, params["warmPoolConfig"])
+    if checked.capacity_type == "CAPACITY_BLOCK" and checked.template is not None:
+        schedule_block_end(context, resources, checked.template)
     document = _document(context, cluster, params, checked, resources.auto_scaling_group, tags)
     due = context.due_in(context.environment.durations.nodegroup_create)
-    cluster.nodegroups[params["nodegroupName"]] = Nodegroup(document, resources, due)
+    cluster.nodegroups[params["nodegroupName"]] = Nodegroup(document, resources, due, defect=defect)
     if cluster.authentication_mode != "CONFIG_MAP":
         add_entry(context, cluster, params["nodeRole"], entry_type="EC2_LINUX")
     return {"nodegroup": document}
@@ -141,6 +154,7 @@ def _config_changes(before: Document, params: Params) -> Document:
         changes["nodeRepairConfig"] = {**(before["nodeRepairConfig"] or {}), **params["nodeRepairConfig"]}
     if "warmPoolConfig" in params:
         changes["warmPoolConfig"] = {**(before["warmPoolConfig"] or {}), **params["warmPoolConfig"]}
+        check_warm_pool(changes["warmPoolConfig"], before["amiType"], before["capacityType"])
     return changes
 
 
@@ -183,7 +197,13 @@ def _config_params(params: Params) -> dict[str, t.Any]:
         ("DesiredSize", scaling.get("desiredSize")),
         ("MaxUnavailable", params.get("updateConfig", {}).get("maxUnavailable")),
         ("MaxUnavailablePercentage", params.get("updateConfig", {}).get("maxUnavailablePercentage")),
+        ("UpdateStrategy", params.get("updateConfig", {}).get("updateStrategy")),
         ("NodeRepairConfig", params.get("nodeRepairConfig")),
+        ("WarmPoolEnabled", params.get("warmPoolConfig", {}).get("enabled")),
+        ("WarmPoolMinSize", params.get("warmPoolConfig", {}).get("minSize")),
+        ("WarmPoolMaxGroupPreparedCapacity", params.get("warmPoolConfig", {}).get("maxGroupPreparedCapacity")),
+        ("WarmPoolState", params.get("warmPoolConfig", {}).get("poolState")),
+        ("WarmPoolReuseOnScaleIn", params.get("warmPoolConfig", {}).get("reuseOnScaleIn")),
     )
     named.update({name: value for name, value in pairs if value is not None})
     return named
@@ -193,6 +213,8 @@ def _apply_config(context: Context, nodegroup: Nodegroup, changes: Document) -> 
     nodegroup.document.update(changes, modifiedAt=context.now())
     if "scalingConfig" in changes:
         resize_group(context, nodegroup.resources, changes["scalingConfig"])
+    if "warmPoolConfig" in changes:
+        set_warm_pool(context, nodegroup.resources, changes["warmPoolConfig"])
 
 
 @operation("UpdateNodegroupVersion")
@@ -205,6 +227,7 @@ def update_nodegroup_version(context: Context, params: Params) -> Result:
     check_nodegroup_idle(cluster, nodegroup)
     document = nodegroup.document
     template = _next_template(context, document, params.get("launchTemplate"))
+    check_image_kept(template, document["amiType"])
     if document["amiType"] == "CUSTOM" and ("version" in params or "releaseVersion" in params):
         raise invalid_parameter(
             "You cannot specify kubernetesVersion or releaseVersion when specifying an image id in your launch template."
@@ -220,9 +243,7 @@ def update_nodegroup_version(context: Context, params: Params) -> Result:
         cluster,
         update_type="VersionUpdate",
         params=named,
-        apply=functools.partial(
-            _apply_version, context, cluster, nodegroup, template, image, {"version": version, "releaseVersion": release}
-        ),
+        apply=_rollout(context, cluster, nodegroup, template, image, {"version": version, "releaseVersion": release}),
         nodegroup=nodegroup,
     )
     return {"update": update}
@@ -241,18 +262,28 @@ def _next_template(context: Context, document: Document, specification: dict[str
     return template
 
 
-def _apply_version(
+def _rollout(
     context: Context, cluster: Cluster, nodegroup: Nodegroup, template: Document | None, image: Image | None, changes: Document
-) -> None:
+) -> Rollout:
     document, resources = nodegroup.document, nodegroup.resources
-    image_id = image.id(context.region) if image else None
-    disk = document["diskSize"] or DEFAULT_DISK_GIB
-    data = template_data(cluster, document["nodegroupName"], template, image_id, resources.instance_profile, disk)
-    types = document["instanceTypes"] or [data["InstanceType"]]
-    replace_instances(context, roll_group(context, resources, data, types, document["capacityType"]))
-    document.update(changes, modifiedAt=context.now())
-    if template is not None:
-        document["launchTemplate"] = {name: template[name] for name in ("id", "name", "version")}
+
+    def prepare() -> str:
+        defect = template_defect(template, document["amiType"])
+        if defect is not None:
+            raise AwsError("Unknown", f"{defect['code']}: {defect['message']}")
+        image_id = image.id(context.region) if image else None
+        disk = document["diskSize"] or DEFAULT_DISK_GIB
+        data = template_data(cluster, document["nodegroupName"], template, image_id, resources.instance_profile, disk)
+        types = document["instanceTypes"] or [data["InstanceType"]]
+        return change_template(context, resources, data, types, document["capacityType"])
+
+    def finish() -> None:
+        document.update(changes, modifiedAt=context.now())
+        nodegroup.defect = None
+        if template is not None:
+            document["launchTemplate"] = {name: template[name] for name in ("id", "name", "version")}
+
+    return Rollout(context, nodegroup, prepare, finish)
 
 
 @operation("DeleteNodegroup")

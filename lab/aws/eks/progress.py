@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import typing as t
 
 from botocore.exceptions import ClientError
 
@@ -12,9 +11,10 @@ from lab.aws.eks.addons import advance_addon
 from lab.aws.eks.clusters import remove_cluster
 from lab.aws.eks.context import Context, Environment
 from lab.aws.eks.encryption import judge_key
-from lab.aws.eks.nodegroup_resources import describe_group
+from lab.aws.eks.nodegroup_resources import describe_group, last_failure
 from lab.aws.eks.nodegroups import remove_nodegroup
 from lab.aws.eks.state import Cluster, Document, Nodegroup, Update
+from lab.aws.errors import AwsError
 from lab.contracts import ControlPlaneFailed
 
 _log = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ def advance(environment: Environment) -> None:
 def _advance_cluster(context: Context, cluster: Cluster) -> None:
     now = context.environment.clock.seconds()
     for update in list(cluster.updates.values()):
-        if update.in_progress and update.due <= now:
-            _finish_update(context, cluster, update)
+        while update.in_progress and update.due <= now:
+            _advance_update(context, cluster, update)
     for nodegroup in list(cluster.nodegroups.values()):
         _advance_nodegroup(context, cluster, nodegroup, now)
     for addon in list(cluster.addons.values()):
@@ -63,8 +63,12 @@ def _finish_creation(context: Context, cluster: Cluster) -> None:
     cluster.status, cluster.due = "ACTIVE", None
 
 
-def _finish_update(context: Context, cluster: Cluster, update: Update) -> None:
-    error = _update_error(context, cluster, update)
+def _advance_update(context: Context, cluster: Cluster, update: Update) -> None:
+    """The update's next step; the end of it when no other follows."""
+    error, more = _update_step(context, cluster, update)
+    if more is not None:
+        update.due, update.steps = update.due + more, update.steps + 1
+        return
     if error is None:
         update.document["status"] = "Successful"
     else:
@@ -80,16 +84,17 @@ def _finish_update(context: Context, cluster: Cluster, update: Update) -> None:
         cluster.status = "ACTIVE"
 
 
-def _update_error(context: Context, cluster: Cluster, update: Update) -> Document | None:
-    """Carry the update out; why it failed, None when it did not."""
-    fault = context.environment.faults.for_update(cluster.name, update.nodegroup, update.document["type"])
+def _update_step(context: Context, cluster: Cluster, update: Update) -> tuple[Document | None, float | None]:
+    """Carry the update out: why it failed, None when it did not; and the seconds to its next step, None when there is none."""
+    fault = context.environment.faults.for_update(cluster.name, update.nodegroup, update.document["type"]) if not update.steps else None
     if fault is not None:
-        return {"errorCode": fault.rule.get("code", "Unknown"), "errorMessage": fault.rule.get("message", "Injected by the lab.")}
+        return {"errorCode": fault.rule.get("code", "Unknown"), "errorMessage": fault.rule.get("message", "Injected by the lab.")}, None
     try:
-        update.apply()
+        return None, update.apply()
     except ClientError as error:
-        return {"errorCode": "Unknown", "errorMessage": str(error)}
-    return None
+        return {"errorCode": "Unknown", "errorMessage": str(error)}, None
+    except AwsError as error:
+        return {"errorCode": error.code, "errorMessage": error.message}, None
 
 
 def _advance_nodegroup(context: Context, cluster: Cluster, nodegroup: Nodegroup, now: float) -> None:
@@ -111,6 +116,8 @@ def _judge_health(context: Context, nodegroup: Nodegroup, unhealthy: str) -> Non
 
 def _issues(context: Context, nodegroup: Nodegroup) -> list[Document]:
     """https://docs.aws.amazon.com/eks/latest/APIReference/API_Issue.html"""
+    if nodegroup.defect is not None:
+        return [nodegroup.defect]
     name = nodegroup.resources.auto_scaling_group
     group = describe_group(context, nodegroup.resources)
     if group is None:
@@ -123,15 +130,5 @@ def _issues(context: Context, nodegroup: Nodegroup) -> list[Document]:
     }
     if len(group["Instances"]) >= group["DesiredCapacity"]:
         return []
-    failure = _last_failure(context, name)
+    failure = last_failure(context, name)
     return [{"code": "AsgInstanceLaunchFailures", "message": failure, "resourceIds": [name]}] if failure else []
-
-
-def _last_failure(context: Context, group_name: str) -> str | None:
-    """The status message of the group's newest activity, when that failed."""
-    activities: list[dict[str, t.Any]] = context.client("autoscaling").describe_scaling_activities(AutoScalingGroupName=group_name)[
-        "Activities"
-    ]
-    if activities and activities[0]["StatusCode"] == "Failed":
-        return str(activities[0]["StatusMessage"])
-    return None

@@ -17,13 +17,14 @@ def _nothing() -> None:
 
 @dataclass(slots=True)
 class Update:
-    """An update in flight or done; ``apply`` runs when its time has come and no fault is injected."""
+    """An update in flight or done; ``apply`` runs when its time has come and no fault is injected, and again after what it returns."""
 
     document: Document
     due: float
     nodegroup: str = ""  # both empty: an update of the cluster
     addon: str = ""
-    apply: t.Callable[[], None] = _nothing
+    apply: t.Callable[[], float | None] = _nothing
+    steps: int = 0
 
     @property
     def in_progress(self) -> bool:
@@ -49,12 +50,13 @@ class NodegroupResources:
 
 @dataclass(slots=True)
 class Nodegroup:
-    """A managed node group; ``due`` is when its state changes next, None when nothing is under way."""
+    """A managed node group; ``due`` is when its state changes next, None when nothing is under way. ``defect``: why none can be made."""
 
     document: Document
     resources: NodegroupResources
     due: float | None
     next_health_check: float = 0.0
+    defect: Document | None = None
 
     @property
     def status(self) -> str:

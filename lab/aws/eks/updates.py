@@ -40,11 +40,11 @@ def start_update(
     *,
     update_type: str,
     params: dict[str, t.Any],
-    apply: t.Callable[[], None],
+    apply: t.Callable[[], float | None],
     nodegroup: Nodegroup | None = None,
     addon: Addon | None = None,
 ) -> Document:
-    """Put an update in flight; ``apply`` runs at its end. Returns the update's document."""
+    """Put an update in flight; ``apply`` runs at its end, and again after so many seconds as it returns. Returns the update's document."""
     durations = context.environment.durations
     document: Document = {
         "id": str(uuid.uuid4()),
