@@ -82,7 +82,8 @@ def job(run: Run) -> Outcome:
     return _absent(run, owner) if run.params["state"] == "absent" else _present(run, owner)
 
 
-def _pools(params: Params) -> list[Pool]:
+def pools_of(params: Params) -> list[Pool]:
+    """The pools of the options, with what they have in common."""
     common: dict[str, t.Any] = {"node_role": params.get("node_role_arn"), "volumes_key": params.get("volumes_key_arn")}
     if params.get("pools") is None:
         return [Pool.from_params(params, **common)]
@@ -90,8 +91,8 @@ def _pools(params: Params) -> list[Pool]:
 
 
 def _present(run: Run, owner: Owner) -> Outcome:
-    pools = _pools(run.params)
-    context, faults, warnings = _context(run, pools, owner)
+    pools = pools_of(run.params)
+    context, faults, warnings = context_of(run, pools, owner, planned=run.check_mode)
     faults += [] if run.check_mode else _planned_faults(run.params, pools)
     parts = _parts(context, pools)
     if faults := [*faults, *(fault for part in parts for fault in part.faults)]:
@@ -131,16 +132,21 @@ def _absent(run: Run, owner: Owner) -> Outcome:
     pools = run.params.get("pools")
     names = [pool["name"] for pool in pools] if pools is not None else [run.params["name"]]
     context = Context(run=run, owner=owner, cluster=run.cluster)
-    plan = combine(provisioner.absent(context, names).plan for provisioner in _PROVISIONERS.values())
-    run.apply(plan)
+    plans = []
+    # One after another, the groups last: Karpenter, which ends its own nodes, runs on those of a group.
+    for provisioner in reversed(_PROVISIONERS.values()):
+        plan = provisioner.absent(context, names).plan
+        run.apply(plan)
+        plans.append(plan)
+    plan = combine(plans)
     return Outcome(plan=plan, result=_result(run, []))
 
 
-def _context(run: Run, pools: t.Sequence[Pool], owner: Owner) -> tuple[Context, list[Fault], list[str]]:
-    """What all pools need: the cluster and the subnets that exist or are planned, and instance types; what is missing as faults."""
+def context_of(run: Run, pools: t.Sequence[Pool], owner: Owner, *, planned: bool) -> tuple[Context, list[Fault], list[str]]:
+    """What all pools need: the cluster and the subnets that exist, or with ``planned`` will, and instance types; what is missing as faults."""
     faults, warnings = [], []
     cluster = run.cluster
-    if cluster is None and run.check_mode:
+    if cluster is None and planned:
         warnings.append(f"Cluster {owner.cluster_name} is not there yet: the pools are planned for the cluster that will be.")
     elif cluster is None or cluster["status"] not in _READY:
         value = f"{owner.cluster_name} is {cluster['status']}" if cluster else owner.cluster_name
@@ -153,7 +159,7 @@ def _context(run: Run, pools: t.Sequence[Pool], owner: Owner) -> tuple[Context, 
     there = _subnets(run.aws, real)
     found = {id_: dataclasses.replace(subnet, tier=known[id_].tier if id_ in known else "") for id_, subnet in there.items()}
     found |= {id_: subnet for id_, subnet in known.items() if is_planned(id_) and subnet.zone}
-    faults += [fault for fault in _subnet_faults(run.params, pools, found) if run.check_mode or not is_planned(fault.value)]
+    faults += [fault for fault in _subnet_faults(run.params, pools, found) if planned or not is_planned(fault.value)]
     common = for_nodes([found[id_] for id_ in defaults if id_ in found])
     subnets = {pool.name: tuple(found[id_] for id_ in pool.subnets if id_ in found) if pool.subnets else common for pool in pools}
     context = Context(
