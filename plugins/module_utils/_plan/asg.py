@@ -27,19 +27,20 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template impo
     template_name,
     template_tags,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_update import Seen, update_adopted, update_group
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_update import Seen, is_emptied, update_adopted, update_group
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import unfit_tags
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts, Resolution, WantedGroup, resolve_groups
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, needing
 
 _MOST_TAGS = 50  # EC2 Auto Scaling user guide, tag restrictions
+Concerned = t.Callable[[str | None], bool]
 _PROFILE_LIMIT = 128  # IAM API Reference, CreateInstanceProfile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
     """What is there: groups of ours by name, those of others that have a name of ours, our launch templates with the versions that were read,
-    what the description of a version says by (id, version), refreshes by group, our instance profiles by pool."""
+    what the description of a version says by (id, version), refreshes by group, instance profiles by the pools that use them, and those of pools that go."""
 
     groups: t.Mapping[str, AutoScalingGroup] = field(default_factory=dict)
     templates: t.Mapping[str, LaunchTemplate] = field(default_factory=dict)
@@ -47,13 +48,15 @@ class Observed:
     descriptions: t.Mapping[tuple[str, str], str] = field(default_factory=dict)
     refreshes: t.Mapping[str, Refresh] = field(default_factory=dict)
     profiles: t.Mapping[str, InstanceProfile] = field(default_factory=dict)
+    surplus_profiles: tuple[InstanceProfile, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolsPlan:
-    """The plan, the groups as they will be, and what stands against it."""
+    """The plan, what no pool wants any more, the groups as they will be, and what stands against it."""
 
     plan: Plan = field(default_factory=Plan)
+    removal: Plan = field(default_factory=Plan)
     after: t.Mapping[str, AutoScalingGroup] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
 
@@ -81,15 +84,33 @@ def is_adopted(group: WantedGroup, there: AutoScalingGroup | None, owner: Owner)
     return there is not None and group.pool.adopt and not is_ours(there, owner, group.pool.name)
 
 
-def takes_part(group: WantedGroup, there: AutoScalingGroup | None, owner: Owner) -> bool:
-    """Whether a group is made or kept up to date. One whose share is 0 nodes is not made, but its settings hold where it is there."""
-    return group.max > 0 or (there is not None and not there.deleting and is_ours(there, owner, group.pool.name))
+def takes_part(group: WantedGroup, there: AutoScalingGroup | None, owner: Owner, *, prune: bool = False) -> bool:
+    """Whether a group is made or kept up to date. One whose share is 0 nodes is not made, but its settings hold where it is there.
+
+    With ``prune`` it does not stay where it is the user who left it no node.
+    """
+    if group.max > 0:
+        return True
+    return not (prune and is_emptied(group)) and there is not None and not there.deleting and is_ours(there, owner, group.pool.name)
 
 
-def plan_pools(groups: t.Sequence[WantedGroup], observed: Observed, settings: Settings) -> PoolsPlan:
-    """Creates and updates side by side: first the calls that can be made at once, then those that need one of them done."""
+def _nothing_is_pruned(pool: str | None) -> bool:
+    return False
+
+
+def plan_pools(
+    groups: t.Sequence[WantedGroup], observed: Observed, settings: Settings, *, prunes: Concerned = _nothing_is_pruned
+) -> PoolsPlan:
+    """Creates and updates side by side: first the calls that can be made at once, then those that need one of them done.
+
+    ``prunes`` says of which pools, by name, groups that no pool wants any more are removed.
+    """
     owner = settings.owner
-    made = [group for group in groups if takes_part(group, observed.groups.get(group_id(owner, group.name)), owner)]
+    made = [
+        group
+        for group in groups
+        if takes_part(group, observed.groups.get(group_id(owner, group.name)), owner, prune=prunes(group.pool.name))
+    ]
     parts = [_plan_group(group, observed, settings) for group in made]
     pools = {
         group.pool.name: group.pool for group in made if not is_adopted(group, observed.groups.get(group_id(owner, group.name)), owner)
@@ -107,10 +128,11 @@ def plan_pools(groups: t.Sequence[WantedGroup], observed: Observed, settings: Se
         waits=tuple(wait for part in parts for wait in part.waits),
         before=before,
         after=after,
-        warnings=tuple(warning for part in parts for warning in part.warnings) + _surplus(groups, observed, owner),
+        warnings=(*(warning for part in parts for warning in part.warnings), *_staying(groups, observed, owner, prunes)),
     )
     faults = tuple(fault for part in parts for fault in part.faults)
-    return PoolsPlan(plan=plan, after={part.after.name: part.after for part in parts}, faults=faults)
+    removal = _removal(prunes, observed, owner, kept=[group.name for group in made])
+    return PoolsPlan(plan=plan, removal=removal, after={part.after.name: part.after for part in parts}, faults=faults)
 
 
 def _ordered(parts: t.Sequence[GroupPlan], profiles: t.Sequence[Step]) -> tuple[Step, ...]:
@@ -182,62 +204,73 @@ def _foreign(group: WantedGroup, kind: str, name: str, remedy: str) -> Fault:
     return Fault(path=join(group.pool.path, "name"), value=group.pool.name, allowed=allowed, source="tag gpuops.eks/owner")
 
 
-def _surplus(groups: t.Sequence[WantedGroup], observed: Observed, owner: Owner) -> tuple[str, ...]:
+def _staying(groups: t.Sequence[WantedGroup], observed: Observed, owner: Owner, prunes: Concerned) -> list[str]:
     """A word on each group that a pool has and no longer wants; one whose share is 0 nodes is still wanted."""
     wanted = {group_id(owner, group.name) for group in groups}
     pools = {group.pool.name for group in groups}
-    return tuple(
-        f"Auto Scaling group {name} is no longer part of pool {there.tags[NODEPOOL_TAG]} and stays: this release does not remove it."
+    return [
+        f"Auto Scaling group {name} is no longer part of pool {pool} and stays; prune: true would remove it."
         for name, there in sorted(observed.groups.items())
-        if name not in wanted and owner.owns(there.tags) and there.tags.get(NODEPOOL_TAG) in pools and not there.deleting
-    )
+        if name not in wanted
+        and owner.owns(there.tags)
+        and (pool := there.tags.get(NODEPOOL_TAG)) in pools
+        and not there.deleting
+        and not prunes(pool)
+    ]
 
 
-def templates_of(names: t.Collection[str], templates: t.Mapping[str, LaunchTemplate], owner: Owner) -> list[LaunchTemplate]:
-    """Our launch templates of Auto Scaling groups of these pools."""
+def surplus_templates(
+    concerned: Concerned, templates: t.Mapping[str, LaunchTemplate], owner: Owner, kept: t.Iterable[str] = ()
+) -> list[LaunchTemplate]:
+    """Our launch templates of Auto Scaling groups of the pools concerned, besides those of the groups that are kept."""
+    names = {template_name(owner, group) for group in kept}
     return [
         template
-        for template in templates.values()
-        if owner.owns(template.tags) and template.tags.get(COMPONENT_TAG) == COMPONENT and template.tags.get(POOL_TAG) in names
+        for name, template in sorted(templates.items())
+        if name not in names
+        and owner.owns(template.tags)
+        and template.tags.get(COMPONENT_TAG) == COMPONENT
+        and concerned(template.tags.get(POOL_TAG))
     ]
 
 
 def plan_absent(names: t.Collection[str], observed: Observed, owner: Owner) -> Plan:
-    """The groups of these pools emptied side by side and deleted, then their instance profiles, and their launch templates last.
+    """The groups of these pools, with all that was made for them, removed."""
+    return _removal(lambda pool: pool in names, observed, owner)
+
+
+def _removal(concerned: Concerned, observed: Observed, owner: Owner, kept: t.Iterable[str] = ()) -> Plan:
+    """The groups of the pools concerned emptied side by side and deleted, then their instance profiles, and their launch templates last.
 
     A group is emptied with its limits at 0, so that no autoscaler fills it again.
     """
-    groups = [there for there in observed.groups.values() if owner.owns(there.tags) and there.tags.get(NODEPOOL_TAG) in names]
-    empty = [step for there in groups if not there.deleting for step in _emptied(there)]
-    deletes = [
-        Step(
-            action="autoscaling:DeleteAutoScalingGroup",
-            target=there.name,
-            effect="delete",
-            request=subject(there.name),
-            needs=(
-                Wait(waiter="auto_scaling_group_empty", arguments=subjects(there.name)),
-                *((Wait(waiter="warm_pool_deleted", arguments=subjects(there.name)),) if there.warm_pool else ()),
-            ),
-        )
-        for there in groups
-        if not there.deleting
+    stay = {group_id(owner, group) for group in kept}
+    groups = [
+        there
+        for name, there in sorted(observed.groups.items())
+        if name not in stay and owner.owns(there.tags) and concerned(there.tags.get(NODEPOOL_TAG))
     ]
+    steps = [step for there in groups if not there.deleting for step in _emptied(there)]
+    steps += [_deleted(there) for there in groups if not there.deleting]
     gone = tuple(Wait(waiter="auto_scaling_group_deleted", arguments=subjects(there.name)) for there in groups)
-    rest = [step for pool in names if (profile := observed.profiles.get(pool)) for step in _profile_removed(profile, owner)]
+    rest = [step for profile in observed.surplus_profiles for step in _profile_removed(profile, owner)]
     rest += [
-        Step(
-            action="ec2:DeleteLaunchTemplate",
-            target=template.id,
-            effect="delete",
-            request={"LaunchTemplateId": template.id},
-        )
-        for template in templates_of(names, observed.templates, owner)
+        Step(action="ec2:DeleteLaunchTemplate", target=template.id, effect="delete", request={"LaunchTemplateId": template.id})
+        for template in surplus_templates(concerned, observed.templates, owner, kept)
     ]
-    if rest:
-        rest[0] = dataclasses.replace(rest[0], needs=gone)
     before = {there.name: {"min": there.min, "max": there.max, "desired": there.desired} for there in groups}
-    return Plan(steps=(*empty, *deletes, *rest), waits=() if rest else gone, before=before, after={})
+    return Plan(steps=(*steps, *needing(rest, *gone)), waits=() if rest else gone, before=before, after={})
+
+
+def _deleted(there: AutoScalingGroup) -> Step:
+    waits = ["auto_scaling_group_empty", *(["warm_pool_deleted"] if there.warm_pool else [])]
+    return Step(
+        action="autoscaling:DeleteAutoScalingGroup",
+        target=there.name,
+        effect="delete",
+        request=subject(there.name),
+        needs=tuple(Wait(waiter=waiter, arguments=subjects(there.name)) for waiter in waits),
+    )
 
 
 def _emptied(there: AutoScalingGroup) -> list[Step]:

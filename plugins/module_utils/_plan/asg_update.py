@@ -249,11 +249,19 @@ def _policy(group: WantedGroup, there: AutoScalingGroup, reference: Reference | 
     return policy, fields
 
 
+def _manages_max(pool: Pool) -> bool:
+    return pool.scaling.max is not None or pool.max_gpus is not None
+
+
+def is_emptied(group: WantedGroup) -> bool:
+    """Whether what the user set leaves no node to a group."""
+    return group.max == 0 and _manages_max(group.pool)
+
+
 def _scaling(group: WantedGroup, there: AutoScalingGroup) -> tuple[Data, Fields, AutoScalingGroup]:
     """Only what the user set; the number of nodes an autoscaler chose is touched only to stay within new limits."""
     pool = group.pool
-    manages_max = pool.scaling.max is not None or pool.max_gpus is not None
-    emptied = group.max == 0 and manages_max
+    manages_max, emptied = _manages_max(pool), is_emptied(group)
     wanted: dict[str, t.Any] = {
         "min": group.min if pool.scaling.min is not None or emptied else there.min,
         "max": group.max if manages_max else there.max,

@@ -26,18 +26,26 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg import (
     plan_pools,
     profile_name,
     resolve,
+    surplus_templates,
     takes_part,
-    templates_of,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_image import ImageSource, changed_source, image_filters, wanted_source
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_result import pool_result
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template import Settings, group_id, option_faults, template_name
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template import (
+    POOL_TAG,
+    Settings,
+    ensure_template,
+    group_id,
+    option_faults,
+    template_name,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned, planned
 from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group
 
 _MISSING = ("NoSuchEntity",)
 _NODE_ENTRY = "EC2_LINUX"
+_EKS_TAG = "eks:nodegroup-name"  # groups of managed node groups are EKS's
 _ENTRY_REMEDY = "which role gpuops.eks.eks_autoscaling makes (or module gpuops.eks.eks_access_entry)"
 
 
@@ -47,13 +55,14 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     resolutions = {pool.name: resolve(pool, context.subnets[pool.name], context.facts) for pool in pools}
     groups = [group for resolution in resolutions.values() for group in resolution.groups]
     observed = _observed(aws, owner, groups) if context.cluster else Observed()
-    made = [group for group in groups if takes_part(group, _there(observed, owner, group), owner)]
+    made = [group for group in groups if takes_part(group, _there(observed, owner, group), owner, prune=context.prune)]
     settings = _settings(context, made)
     own = [group for group in made if not is_adopted(group, _there(observed, owner, group), owner)]
     images, faults = _images(context, own, observed, settings)
     profiles, profile_faults = _profiles(context, own, observed)
-    observed = dataclasses.replace(observed, profiles=profiles)
-    planned_ = plan_pools(groups, observed, dataclasses.replace(settings, images=images))
+    gone = _surplus_profiles(context, pools, observed) if context.prune else ()
+    observed = dataclasses.replace(observed, profiles=profiles, surplus_profiles=gone)
+    planned_ = plan_pools(groups, observed, dataclasses.replace(settings, images=images), prunes=context.prunes)
     faults += [fault for resolution in resolutions.values() for fault in resolution.faults]
     faults += [fault for pool in pools for fault in option_faults(pool, settings.cluster, resolutions[pool.name].groups)]
     entry_faults, warnings = _entries(context, own, observed, profiles)
@@ -64,19 +73,32 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
 
     return Part(
         plan=dataclasses.replace(planned_.plan, warnings=(*warnings, *planned_.plan.warnings)),
+        removal=planned_.removal,
         faults=(*faults, *profile_faults, *entry_faults, *planned_.faults),
         results=results(planned_.after),
         describe=lambda: results(_by_name(aws, [group_id(owner, group.name) for group in made])),
     )
 
 
+def templates(context: Context, pools: t.Sequence[Pool]) -> tuple[list[t.Mapping[str, t.Any]], list[Fault]]:
+    """The requests for the launch templates of new groups of these pools, in a cluster that is there, and what stands against them."""
+    resolutions = {pool.name: resolve(pool, context.subnets[pool.name], context.facts) for pool in pools}
+    groups = [group for resolution in resolutions.values() for group in resolution.groups if group.max]
+    settings = _settings(context, groups)
+    images, faults = _images(context, groups, Observed(), settings)
+    settings = dataclasses.replace(settings, images=images)
+    faults += [fault for resolution in resolutions.values() for fault in resolution.faults]
+    faults += [fault for pool in pools for fault in option_faults(pool, settings.cluster, resolutions[pool.name].groups)]
+    return [step.request for group in groups for step in ensure_template(group, None, settings)[0]], faults
+
+
 def absent(context: Context, names: t.Sequence[str]) -> Part:
     """The groups of these pools emptied and deleted, with all that was made for them. Nodes of this kind can outlive their cluster."""
     aws, owner = context.run.aws, context.owner
     templates = _templates(aws, owner)
-    with_template = [name for name in names if templates_of([name], templates, owner)]
-    profiles = {name: profile for name in with_template if (profile := _profile(aws, profile_name(owner, name)))}
-    observed = Observed(groups=_of_owner(aws, owner), templates=templates, profiles=profiles)
+    with_template = [name for name in names if surplus_templates(frozenset({name}).__contains__, templates, owner)]
+    profiles = _profiles_of(aws, owner, with_template)
+    observed = Observed(groups=_of_owner(aws, owner), templates=templates, surplus_profiles=profiles)
     return Part(plan=plan_absent(names, observed, owner))
 
 
@@ -122,7 +144,7 @@ def _by_name(aws: Aws, names: t.Sequence[str]) -> dict[str, AutoScalingGroup]:
 
 def _groups(aws: Aws, request: t.Mapping[str, t.Any]) -> dict[str, AutoScalingGroup]:
     found = aws.pages("autoscaling:DescribeAutoScalingGroups", "AutoScalingGroups", request)
-    return {group.name: group for group in map(AutoScalingGroup.from_api, found)}
+    return {group.name: group for group in map(AutoScalingGroup.from_api, found) if _EKS_TAG not in group.tags}
 
 
 def _templates(aws: Aws, owner: Owner) -> dict[str, LaunchTemplate]:
@@ -219,6 +241,19 @@ def _image_fault(pool: Pool, source: ImageSource) -> Fault:
 def _profile(aws: Aws, name: str) -> InstanceProfile | None:
     reply = aws.find("iam:GetInstanceProfile", {"InstanceProfileName": name}, missing=_MISSING)
     return InstanceProfile.from_api(reply["InstanceProfile"]) if reply else None
+
+
+def _profiles_of(aws: Aws, owner: Owner, pools: t.Iterable[str]) -> tuple[InstanceProfile, ...]:
+    found = [_profile(aws, profile_name(owner, pool)) for pool in pools]
+    return tuple(profile for profile in found if profile is not None)
+
+
+def _surplus_profiles(context: Context, pools: t.Sequence[Pool], observed: Observed) -> tuple[InstanceProfile, ...]:
+    """The instance profiles of pools that have no groups of this kind any more; a launch template tells that there may be one."""
+    own = {pool.name for pool in pools}
+    surplus = surplus_templates(context.prunes, observed.templates, context.owner)
+    names = sorted({pool for template in surplus if (pool := template.tags[POOL_TAG]) not in own})
+    return _profiles_of(context.run.aws, context.owner, names)
 
 
 def _profiles(context: Context, made: t.Sequence[WantedGroup], observed: Observed) -> tuple[dict[str, InstanceProfile], list[Fault]]:

@@ -128,7 +128,13 @@ def made(groups: t.Sequence[WantedGroup], **changes: t.Any) -> Observed:
         for group in groups
         if not group.pool.instance_profile
     }
-    return Observed(groups=there, templates=templates, descriptions=descriptions, profiles=profiles)
+    return Observed(
+        groups=there,
+        templates=templates,
+        descriptions=descriptions,
+        profiles=profiles,
+        surplus_profiles=tuple(profiles.values()),
+    )
 
 
 def plan(wanted: Pool, observed: Observed, facts: Ec2Facts = FACTS, **changes: t.Any) -> PoolsPlan:
@@ -558,6 +564,28 @@ def test_groups_that_a_pool_no_longer_has_are_told() -> None:
     assert [word for word in planned.plan.warnings if "2b" in word] == list(planned.plan.warnings) != []
 
 
+def test_groups_that_a_pool_no_longer_has_are_removed_where_that_is_asked_for() -> None:
+    observed = dataclasses.replace(made(groups_of(pool(zones=["us-west-2a", "us-west-2b"]))), surplus_profiles=())
+    groups = groups_of(pool())
+    planned = plan_pools(groups, observed, settings(groups), prunes=lambda name: name == "gpu")
+    assert (actions(planned), planned.plan.warnings) == ([], ())
+    assert [(one.action, one.target) for one in planned.removal.steps] == [
+        ("autoscaling:UpdateAutoScalingGroup", NAME.replace("2a", "2b")),
+        ("autoscaling:DeleteAutoScalingGroup", NAME.replace("2a", "2b")),
+        ("ec2:DeleteLaunchTemplate", "lt-2"),
+    ]
+    assert plan_pools(groups, observed, settings(groups), prunes=lambda name: name == "other").removal.steps == ()
+
+
+def test_a_group_that_the_user_left_no_node_is_removed_where_that_is_asked_for() -> None:
+    both: dict[str, t.Any] = {"zones": ["us-west-2a", "us-west-2b"], "scaling": {"max": 4}}
+    observed = dataclasses.replace(made(groups_of(pool(**both))), surplus_profiles=())
+    groups = groups_of(pool(**{**both, "scaling": {"max": 1}}))
+    planned = plan_pools(groups, observed, settings(groups), prunes=lambda name: True)
+    assert [one.action for one in planned.removal.steps][-1:] == ["ec2:DeleteLaunchTemplate"]
+    assert {one.target for one in planned.plan.steps} == {NAME}
+
+
 @pytest.mark.parametrize(
     ("params", "paths"),
     [
@@ -605,10 +633,10 @@ def test_absent_goes_on_where_it_was_interrupted() -> None:
     whole = made(groups_of(pool()))
     left = plan_absent(["gpu"], dataclasses.replace(whole, groups={}), OWNER)
     assert actions(left) == ["iam:RemoveRoleFromInstanceProfile", "iam:DeleteInstanceProfile", "ec2:DeleteLaunchTemplate"]
-    last = plan_absent(["gpu"], dataclasses.replace(whole, groups={}, profiles={}), OWNER)
+    last = plan_absent(["gpu"], dataclasses.replace(whole, groups={}, surplus_profiles=()), OWNER)
     assert actions(last) == ["ec2:DeleteLaunchTemplate"]
     going = plan_absent(
-        ["gpu"], dataclasses.replace(made(groups_of(pool()), status="Delete in progress"), profiles={}, templates={}), OWNER
+        ["gpu"], dataclasses.replace(made(groups_of(pool()), status="Delete in progress"), surplus_profiles=(), templates={}), OWNER
     )
     assert (actions(going), [wait.waiter for wait in going.waits]) == ([], ["auto_scaling_group_deleted"])
 
@@ -616,9 +644,9 @@ def test_absent_goes_on_where_it_was_interrupted() -> None:
 def test_absent_leaves_what_is_not_ours_or_of_another_pool() -> None:
     observed = made(groups_of(pool()))
     foreign = {name: dataclasses.replace(one, tags={"gpuops.eks/nodepool": "gpu"}) for name, one in observed.groups.items()}
-    profiles = {"gpu": InstanceProfile(name="p", role="r")}
-    assert actions(plan_absent(["gpu"], Observed(groups=foreign, profiles=profiles), OWNER)) == []
-    assert actions(plan_absent(["other"], dataclasses.replace(observed, profiles={}), OWNER)) == []
+    profiles = (InstanceProfile(name="p", role="r"),)
+    assert actions(plan_absent(["gpu"], Observed(groups=foreign, surplus_profiles=profiles), OWNER)) == []
+    assert actions(plan_absent(["other"], dataclasses.replace(observed, surplus_profiles=()), OWNER)) == []
 
 
 def test_the_result() -> None:
