@@ -32,7 +32,7 @@ description:
     chooses the configuration that M(gpuops.eks.nvidia_device_plugin) runs for O(sharing). All nodes have C(gpuops.eks/nodepool).
     These labels are always managed; without O(sharing) the configuration is C(default). Bottlerocket has a device plugin of its own, so
     that its nodes do not have C(nvidia.com/device-plugin.config).
-  - Node groups that a pool no longer wants, because a zone was taken out for example, are named in a warning and stay.
+  - What a pool no longer wants, because a zone was taken out for example, is named in a warning and stays, unless O(prune=true).
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
@@ -105,6 +105,13 @@ options:
         C(k8s.io/) or C(kubernetes.io/) stay.
     type: bool
     default: true
+  prune:
+    description:
+      - Whether what a pool no longer wants is removed, once what takes its place is there; with O(pools) also the pools of the cluster that are
+        no longer among them, and those that another provisioner has now. Only what carries the collection's mark is removed.
+      - EKS drains the nodes of a node group that is deleted, as far as pod disruption budgets allow.
+    type: bool
+    default: false
   wait_timeout:
     description:
       - Seconds to wait for each node group. What a later call needs is waited for even with O(wait=false).
@@ -347,6 +354,7 @@ ARGUMENTS = ArgumentSpec(
         "volumes_key_arn": {"type": "str", "no_log": False},
         "kubernetes_version": {"type": "str"},
         "purge_tags": {"type": "bool", "default": True},
+        "prune": {"type": "bool", "default": False},
         "pools": {"type": "list", "elements": "dict", "options": argument_options()},
         **argument_options(flat=True),
     },

@@ -424,6 +424,81 @@ def test_a_group_that_never_came_up_is_made_again(wire: Wire) -> None:
     ]
 
 
+OLD = "old-us-west-2a-1gpu-spot"
+
+
+OLD_TEMPLATE = {
+    "LaunchTemplateId": "lt-2",
+    "LaunchTemplateName": f"demo-{OLD}",
+    "LatestVersionNumber": 1,
+    "Tags": [{"Key": "gpuops.eks/nodepool", "Value": "old"}, {"Key": "gpuops.eks/owner", "Value": OWNER}],
+}
+
+
+def expect_old(wire: Wire) -> None:
+    """A group of a pool that is no longer among the pools."""
+    tags = {**GROUP_TAGS, "gpuops.eks/nodepool": "old"}
+    wire.expect("eks:DescribeNodegroup", {**SUBJECT, "nodegroupName": OLD}, nodegroup(nodegroupName=OLD, tags=tags))
+    wire.expect("eks:DescribeNodegroup", {**SUBJECT, "nodegroupName": "other"}, nodegroup(nodegroupName="other", tags={}))
+
+
+def expect_old_deleted(wire: Wire) -> None:
+    old = {**SUBJECT, "nodegroupName": OLD}
+    wire.expect("eks:DeleteNodegroup", old, nodegroup("DELETING", nodegroupName=OLD))
+    wire.expect("eks:DescribeNodegroup", old, nodegroup("DELETING", nodegroupName=OLD))
+    wire.expect_error("eks:DescribeNodegroup", old, "ResourceNotFoundException")
+    wire.expect("ec2:DeleteLaunchTemplate", {"LaunchTemplateId": "lt-2"})
+
+
+POOLS = {**{name: value for name, value in PARAMS.items() if name not in POOL}, "pools": [POOL]}
+
+
+def test_pruning_removes_what_no_pool_wants_once_the_new_groups_are_there(wire: Wire) -> None:
+    expect_place(wire, OLD, "other")
+    expect_old(wire)
+    expect_templates(wire, OLD_TEMPLATE)
+    expect_names(wire)
+    expect_role(wire)
+    wire.expect("ec2:CreateLaunchTemplate", CREATE_TEMPLATE, {"LaunchTemplate": {"LaunchTemplateId": "lt-1"}})
+    wire.expect("eks:CreateNodegroup", CREATE_NODEGROUP, nodegroup("CREATING"))
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup("CREATING"))
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
+    expect_old_deleted(wire)
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
+    result = wire.run(main, {**POOLS, "prune": True})
+    assert [(step["action"], step["target"], step["effect"]) for step in result["plan"]] == [
+        ("ec2:CreateLaunchTemplate", f"planned:launch-template/demo-{NAME}", "create"),
+        ("eks:CreateNodegroup", f"planned:nodegroup/demo-{NAME}", "create"),
+        ("eks:DeleteNodegroup", OLD, "delete"),
+        ("ec2:DeleteLaunchTemplate", "lt-2", "delete"),
+    ]
+    assert result["diff"]["before"] == {OLD: {"status": "ACTIVE"}}
+    assert [pool["name"] for pool in result["nodepools"]] == ["inference"]
+
+
+def test_pruning_with_an_empty_list_removes_the_last_pool(wire: Wire) -> None:
+    expect_place(wire, OLD, "other", types=False)
+    expect_old(wire)
+    expect_templates(wire, OLD_TEMPLATE)
+    expect_old_deleted(wire)
+    assert actions(wire.run(main, {**POOLS, "pools": [], "prune": True})) == ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]
+
+
+def test_pruning_in_check_mode_only_plans(wire: Wire) -> None:
+    expect_place(wire, NAME, OLD, "other")
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
+    expect_old(wire)
+    expect_templates(wire, TEMPLATE, OLD_TEMPLATE)
+    assert actions(wire.run(main, {**POOLS, "prune": True}, check_mode=True)) == ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]
+
+
+def test_pruning_one_pool_leaves_the_others_alone(wire: Wire) -> None:
+    expect_place(wire, NAME, OLD)
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
+    expect_templates(wire, TEMPLATE, OLD_TEMPLATE)
+    assert actions(wire.run(main, {**PARAMS, "prune": True})) == []
+
+
 def test_delete(wire: Wire) -> None:
     expect_place(wire, NAME, subnets=(), types=False)
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())

@@ -679,6 +679,14 @@ POOLS_ROLE: Options = {
         "default": None,
         "description": ["IAM role for pools that name none. Null: the node role of the role eks_cluster."],
     },
+    "gpu_nodepools_prune": {
+        "type": "bool",
+        "default": False,
+        "description": [
+            "Whether pools that are no longer in C(gpu_nodepools), and groups that a pool no longer consists of, are removed once what takes their "
+            "place is there. Only what carries the collection's mark is."
+        ],
+    },
     "gpu_nodepools_wait_timeout": {
         "type": "int",
         "default": 2400,
@@ -869,6 +877,18 @@ PLAYBOOK: Options = {
             "Required by the playbook C(destroy): exactly the clusters of its hosts, each as C(ACCOUNT/REGION/NAME), in a list or in one string with commas "
             "or spaces. A bare name is enough where the run has one host."
         ],
+    },
+    "gpuops_render_directory": {
+        "type": "path",
+        "default": None,
+        "description": [
+            "Directory into which the playbook C(render) writes, each cluster into one of its own by the host's name. Null: C(rendered) beside the inventory."
+        ],
+    },
+    "gpuops_render_offline": {
+        "type": "bool",
+        "default": False,
+        "description": ["Whether the playbook C(render) asks nothing of AWS: ids are then stand-ins, and launch templates are left out."],
     },
     "gpuops_aws_profile": {
         "type": "str",

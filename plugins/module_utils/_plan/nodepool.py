@@ -20,14 +20,19 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create i
     GroupPlan,
     Settings,
     create_group,
-    is_busy,
     is_half_made,
-    subject,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_remove import remove
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import template_name
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_update import update_group
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_update import is_emptied, update_group
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
+
+Concerned = t.Callable[[str | None], bool]
+
+
+def _nothing_is_pruned(pool: str | None) -> bool:
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +46,25 @@ class Observed:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolsPlan:
-    """The plan, the node groups as they will be, and what stands against it."""
+    """The plan, what goes after it, the node groups as they will be, and what stands against it."""
 
     plan: Plan = field(default_factory=Plan)
+    removal: Plan = field(default_factory=Plan)
     after: t.Mapping[str, Nodegroup] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
 
 
-def plan_pools(groups: t.Sequence[WantedGroup], observed: Observed, settings: Settings) -> PoolsPlan:
+def plan_pools(
+    groups: t.Sequence[WantedGroup], observed: Observed, settings: Settings, *, prunes: Concerned = _nothing_is_pruned
+) -> PoolsPlan:
     """Creates, updates and resumes side by side: first the calls that can be made at once, then those that need one of them done."""
-    made = [group for group in groups if takes_part(group, observed.nodegroups.get(group.name), settings.owner)]
+    owner = settings.owner
+    made = [group for group in groups if takes_part(group, observed.nodegroups.get(group.name), owner, prune=prunes(group.pool.name))]
+    stays = [
+        there
+        for there in _surplus(made, observed, owner, {group.pool.name for group in groups}.__contains__)
+        if there.status != "DELETING" and not prunes(there.tags.get(NODEPOOL_TAG))
+    ]
     parts = [_plan_group(group, observed, settings) for group in made]
     before: dict[str, t.Any] = {}
     after: dict[str, t.Any] = {}
@@ -64,16 +78,22 @@ def plan_pools(groups: t.Sequence[WantedGroup], observed: Observed, settings: Se
         waits=tuple(wait for part in parts for wait in part.waits),
         before=before,
         after=after,
-        warnings=tuple(warning for part in parts for warning in part.warnings) + _surplus(groups, made, observed, settings.owner),
+        warnings=(*(warning for part in parts for warning in part.warnings), *map(_stays, stays)),
     )
     faults = tuple(fault for part in parts for fault in part.faults)
-    return PoolsPlan(plan=plan, after={part.after.name: part.after for part in parts}, faults=faults)
+    removal = _pruned(made, observed, owner, prunes)
+    return PoolsPlan(plan=plan, removal=removal, after={part.after.name: part.after for part in parts}, faults=faults)
 
 
-def takes_part(group: WantedGroup, there: Nodegroup | None, owner: Owner) -> bool:
-    """Whether a group is made or kept up to date. One whose share is 0 nodes is not made, but its settings hold where it is there."""
+def takes_part(group: WantedGroup, there: Nodegroup | None, owner: Owner, *, prune: bool = False) -> bool:
+    """Whether a group is made or kept up to date. One whose share is 0 nodes is not made, but its settings hold where it is there.
+
+    With ``prune`` it does not stay where it is the user who left it no node.
+    """
     if group.max > 0:
         return True
+    if prune and is_emptied(group):
+        return False
     return there is not None and is_ours(there, group.pool, owner) and there.status != "DELETING" and not is_half_made(there)
 
 
@@ -101,48 +121,36 @@ def _foreign(group: WantedGroup, kind: str, name: str) -> Fault:
     return Fault(path=join(group.pool.path, "name"), value=group.pool.name, allowed=allowed, source="tag gpuops.eks/owner")
 
 
-def _surplus(groups: t.Sequence[WantedGroup], made: t.Sequence[WantedGroup], observed: Observed, owner: Owner) -> tuple[str, ...]:
-    """A word on each group that a pool has and no longer wants; removing those comes with prune."""
+def _surplus(made: t.Sequence[WantedGroup], observed: Observed, owner: Owner, concerned: Concerned) -> list[Nodegroup]:
+    """Our groups that none of the pools ``concerned`` consists of any more."""
     wanted = {group.name for group in made}
-    pools = {group.pool.name: group.pool for group in groups}
-    return tuple(
-        f"Node group {name} is no longer part of pool {there.tags[NODEPOOL_TAG]} and stays: this release does not remove it."
+    return [
+        there
         for name, there in sorted(observed.nodegroups.items())
-        if name not in wanted and there.tags.get(NODEPOOL_TAG) in pools and owner.owns(there.tags) and there.status != "DELETING"
-    )
+        if name not in wanted and owner.owns(there.tags) and concerned(there.tags.get(NODEPOOL_TAG))
+    ]
+
+
+def _stays(there: Nodegroup) -> str:
+    return f"Node group {there.name} is no longer part of pool {there.tags[NODEPOOL_TAG]} and stays; prune: true would remove it."
+
+
+def _pruned(made: t.Sequence[WantedGroup], observed: Observed, owner: Owner, prunes: Concerned) -> Plan:
+    """What no pool wants any more removed, with launch templates that an interrupted run left."""
+    wanted = {template_name(owner, group.name) for group in made}
+    templates = [
+        template
+        for name, template in sorted(observed.templates.items())
+        if name not in wanted and owner.owns(template.tags) and prunes(template.tags.get(NODEPOOL_TAG))
+    ]
+    return remove(_surplus(made, observed, owner, prunes), templates, owner)
 
 
 def plan_absent(names: t.Sequence[str], observed: Observed, owner: Owner) -> Plan:
-    """The node groups of these pools deleted side by side, then their launch templates.
+    """All node groups of these pools deleted, and their launch templates."""
 
-    EKS deletes no group that it still creates or updates (ResourceInUseException): those come after the others, each when it has settled.
-    """
-    groups = [there for there in observed.nodegroups.values() if owner.owns(there.tags) and there.tags.get(NODEPOOL_TAG) in names]
-    gone = {there.name: Wait(waiter="nodegroup_deleted", arguments=subject(owner, there.name)) for there in groups}
-    deletes = [
-        Step(
-            action="eks:DeleteNodegroup",
-            target=there.name,
-            effect="delete",
-            request=subject(owner, there.name),
-            needs=(Wait(waiter="nodegroup_settled", arguments=subject(owner, there.name)),) if is_busy(there) else (),
-        )
-        for there in sorted(groups, key=is_busy)
-        if there.status != "DELETING"
-    ]
-    by_template = {template_name(owner, name): wait for name, wait in gone.items()}
-    templates = [one for one in observed.templates.values() if owner.owns(one.tags) and one.tags.get(NODEPOOL_TAG) in names]
-    deletes += [
-        Step(
-            action="ec2:DeleteLaunchTemplate",
-            target=template.id,
-            effect="delete",
-            request={"LaunchTemplateId": template.id},
-            needs=(by_template[template.name],) if template.name in by_template else (),
-        )
-        for template in templates
-    ]
-    covered = {template.name for template in templates}
-    waits = tuple(wait for name, wait in by_template.items() if name not in covered)
-    before = {there.name: {"status": there.status} for there in groups}
-    return Plan(steps=tuple(deletes), waits=waits, before=before, after={})
+    def goes(tags: t.Mapping[str, str]) -> bool:
+        return owner.owns(tags) and tags.get(NODEPOOL_TAG) in names
+
+    groups = [there for there in observed.nodegroups.values() if goes(there.tags)]
+    return remove(groups, [template for template in observed.templates.values() if goes(template.tags)], owner)

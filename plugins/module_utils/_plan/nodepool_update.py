@@ -122,11 +122,11 @@ def _scaling(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
     """Only what the user set; the number of nodes an autoscaler chose is touched only to stay within new limits."""
     pool = group.pool
     wanted = {"min": there.min, "max": there.max, "desired": there.desired}
-    if pool.scaling.min is not None or _is_emptied(group):
+    if pool.scaling.min is not None or is_emptied(group):
         wanted["min"] = group.min
     if _manages_max(pool):
         wanted["max"] = max(group.max, _LEAST_MAX)
-    if pool.scaling.desired is not None or _is_emptied(group):
+    if pool.scaling.desired is not None or is_emptied(group):
         wanted["desired"] = group.desired
     within = max(wanted["min"], min(wanted["desired"], wanted["max"]))
     reason = "" if within == wanted["desired"] else f"{wanted['desired']} nodes are outside the new limits"
@@ -147,7 +147,7 @@ def _manages_max(pool: Pool) -> bool:
     return pool.scaling.max is not None or pool.max_gpus is not None
 
 
-def _is_emptied(group: WantedGroup) -> bool:
+def is_emptied(group: WantedGroup) -> bool:
     """Whether what the user set leaves no node to a group."""
     return group.max == 0 and _manages_max(group.pool)
 
@@ -358,7 +358,7 @@ def _immutable(group: WantedGroup, there: Nodegroup, settings: Settings) -> tupl
 
 def _warnings(group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None) -> tuple[str, ...]:
     warnings = []
-    if _is_emptied(group):
+    if is_emptied(group):
         warnings.append(
             f"Node group {there.name} has a share of 0 nodes in pool {group.pool.name} and stays without nodes; EKS takes no maximum below "
             f"{_LEAST_MAX}, so that an autoscaler could still add a node until the next run."

@@ -22,7 +22,12 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import O
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings, is_half_made
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Resolution, WantedGroup, resolve_groups
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_result import pool_result
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import manages_template, template_name
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import (
+    TemplateSettings,
+    ensure_template,
+    manages_template,
+    template_name,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned
 from ansible_collections.gpuops.eks.plugins.module_utils._run.images import Images
 from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group
@@ -35,10 +40,10 @@ _PREFIX = 50
 def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     """The node groups that the pools consist of, as they should be."""
     run, owner = context.run, context.owner
-    nodegroups = _nodegroups(run.aws, owner, [pool.name for pool in pools]) if context.cluster else {}
+    nodegroups = _nodegroups(run.aws, owner, _concerned(context, pools)) if context.cluster else {}
     resolutions = {pool.name: resolve_groups(pool, context.subnets[pool.name], context.facts) for pool in pools}
     groups = [group for resolution in resolutions.values() for group in resolution.groups]
-    made = [group for group in groups if takes_part(group, nodegroups.get(group.name), owner)]
+    made = [group for group in groups if takes_part(group, nodegroups.get(group.name), owner, prune=context.prune)]
     observed = _observed(run.aws, owner, made, nodegroups)
     roles, role_faults = _roles(run.aws, pools, made, observed)
     images = Images(run.aws, (context.cluster or {}).get("version", ""))
@@ -52,7 +57,7 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
         images=_by_pool(images.image, [pool for pool in pools if pool.ami.custom]),
         releases=_by_pool(images.release, [pool for pool in pools if pool.ami.release and context.cluster]),
     )
-    planned = plan_pools(groups, observed, settings)
+    planned = plan_pools(groups, observed, settings, prunes=context.prunes)
     faults = [fault for resolution in resolutions.values() for fault in resolution.faults]
     warnings = (*_resolution_warnings(tuple(resolutions.values())), *planned.plan.warnings)
 
@@ -61,6 +66,7 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
 
     return Part(
         plan=dataclasses.replace(planned.plan, warnings=warnings),
+        removal=planned.removal,
         faults=(*faults, *role_faults, *images.faults, *planned.faults),
         results=results(planned.after),
         describe=lambda: results(_describe(run.aws, owner, [group.name for group in made])),
@@ -73,6 +79,22 @@ def _by_pool(find: t.Callable[[Pool], str | None], pools: t.Sequence[Pool]) -> d
     return {name: value for name, value in found.items() if value is not None}
 
 
+def templates(context: Context, pools: t.Sequence[Pool]) -> tuple[list[t.Mapping[str, t.Any]], list[Fault]]:
+    """The requests for the launch templates of new groups of these pools, in a cluster that is there, and what stands against them."""
+    cluster = context.cluster or {}
+    resolutions = [resolve_groups(pool, context.subnets[pool.name], context.facts) for pool in pools]
+    images = Images(context.run.aws, cluster["version"])
+    settings = TemplateSettings(
+        owner=context.owner,
+        cluster=ClusterData.from_api(cluster),
+        security_group=cluster_security_group(context),
+        images=_by_pool(images.image, [pool for pool in pools if pool.ami.custom]),
+    )
+    groups = [group for resolution in resolutions for group in resolution.groups if group.max]
+    requests = [step.request for group in groups for step in ensure_template(group, None, settings)[0]]
+    return requests, [*(fault for resolution in resolutions for fault in resolution.faults), *images.faults]
+
+
 def absent(context: Context, names: t.Sequence[str]) -> Part:
     """The node groups of these pools deleted, and their launch templates."""
     aws, owner = context.run.aws, context.owner
@@ -80,10 +102,17 @@ def absent(context: Context, names: t.Sequence[str]) -> Part:
     return Part(plan=plan_absent(names, Observed(nodegroups=nodegroups, templates=_templates(aws, owner)), owner))
 
 
-def _nodegroups(aws: Aws, owner: Owner, pools: t.Sequence[str]) -> dict[str, Nodegroup]:
-    """The cluster's node groups whose name may be one of a group of these pools."""
+def _concerned(context: Context, pools: t.Sequence[Pool]) -> t.Collection[str] | None:
+    """The names of the pools whose groups are looked at; None is every pool."""
+    if context.prune:
+        return None if context.whole else context.names
+    return [pool.name for pool in pools]
+
+
+def _nodegroups(aws: Aws, owner: Owner, pools: t.Collection[str] | None) -> dict[str, Nodegroup]:
+    """The cluster's node groups whose name may be one of a group of these pools; None is all of them."""
     names = aws.pages("eks:ListNodegroups", "nodegroups", {"clusterName": owner.cluster_name})
-    return _describe(aws, owner, [name for name in names if any(name.startswith(pool[:_PREFIX]) for pool in pools)])
+    return _describe(aws, owner, [name for name in names if pools is None or any(name.startswith(pool[:_PREFIX]) for pool in pools)])
 
 
 def _describe(aws: Aws, owner: Owner, names: t.Sequence[str]) -> dict[str, Nodegroup]:

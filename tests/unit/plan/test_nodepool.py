@@ -753,8 +753,68 @@ def test_a_group_that_is_no_longer_wanted_stays_and_is_said() -> None:
     planned = plan(pool(), Observed(nodegroups={there.name: there, "other": existing(general())}))
     assert actions(planned) == ["ec2:CreateLaunchTemplate", "eks:CreateNodegroup"]
     assert planned.plan.warnings == (
-        f"Node group {there.name} is no longer part of pool inference and stays: this release does not remove it.",
+        f"Node group {there.name} is no longer part of pool inference and stays; prune: true would remove it.",
     )
+    assert planned.removal.steps == ()
+
+
+def pruned(wanted: Pool, there: Observed, *pools: str) -> PoolsPlan:
+    return plan_pools(groups_of(wanted), there, SETTINGS, prunes=lambda name: name in pools)
+
+
+def calls(steps: t.Sequence[Step]) -> list[tuple[str, str]]:
+    return [(step.action, step.target) for step in steps]
+
+
+def with_templates(*there: Nodegroup) -> Observed:
+    """What is there, each launch template with an id of its own: lt- and the name of its group."""
+    templates = [dataclasses.replace(template_of(one), id=f"lt-{one.name}") for one in there]
+    return Observed(nodegroups={one.name: one for one in there}, templates={template.name: template for template in templates})
+
+
+def test_a_group_that_is_no_longer_wanted_is_pruned() -> None:
+    kept, gone = existing(pool()), existing(pool(zones=["us-west-2b"]))
+    planned = pruned(pool(), with_templates(kept, gone, existing(general())), "inference")
+    assert (planned.plan.steps, planned.plan.warnings, planned.removal.waits) == ((), (), ())
+    assert calls(planned.removal.steps) == [("eks:DeleteNodegroup", SECOND), ("ec2:DeleteLaunchTemplate", f"lt-{SECOND}")]
+    assert [step.effect for step in planned.removal.steps] == ["delete"] * 2
+    deleted = Wait(waiter="nodegroup_deleted", arguments={**SUBJECT, "nodegroupName": SECOND})
+    assert [step.needs for step in planned.removal.steps] == [(), (deleted,)]
+    assert (planned.removal.before, planned.removal.after) == ({SECOND: {"status": "ACTIVE"}}, {})
+
+
+def test_the_groups_of_pools_that_are_no_longer_there_are_pruned() -> None:
+    planned = pruned(pool(), with_templates(existing(pool()), existing(general())), "inference", "system")
+    system = "system-all-0gpu-on-demand"
+    assert calls(planned.removal.steps) == [("eks:DeleteNodegroup", system), ("ec2:DeleteLaunchTemplate", f"lt-{system}")]
+
+
+@pytest.mark.parametrize("tags", [{}, {"gpuops.eks/nodepool": "inference"}, {**TAGS, "gpuops.eks/owner": "arn:other"}])
+def test_what_is_not_ours_is_never_pruned(tags: dict[str, str]) -> None:
+    planned = pruned(pool(), with_templates(existing(pool()), existing(pool(zones=["us-west-2b"]), tags=tags)), "inference")
+    assert (planned.removal.steps, planned.removal.waits) == ((), ())
+
+
+def test_pruning_is_finished_after_an_interruption() -> None:
+    kept, going = existing(pool()), existing(pool(zones=["us-west-2b"]), status="DELETING")
+    both = with_templates(kept, going)
+    (step,) = pruned(pool(), both, "inference").removal.steps
+    assert (step.target, [need.waiter for need in step.needs]) == (f"lt-{SECOND}", ["nodegroup_deleted"])
+    (step,) = pruned(pool(), dataclasses.replace(both, nodegroups={NAME: kept}), "inference").removal.steps
+    assert (step.target, step.needs) == (f"lt-{SECOND}", ())
+    removal = pruned(pool(), Observed(nodegroups={NAME: kept, SECOND: going}), "inference").removal
+    assert (removal.steps, [wait.waiter for wait in removal.waits]) == ((), ["nodegroup_deleted"])
+
+
+@pytest.mark.parametrize(("params", "expected"), [({"scaling": {"max": 1}}, ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]), ({}, [])])
+def test_a_group_that_the_user_left_no_node_is_pruned(params: dict[str, t.Any], expected: list[str]) -> None:
+    zones = ["us-west-2a", "us-west-2b"]
+    there = with_templates(existing(pool(), max=1), existing(pool(zones=zones[1:])))
+    groups = [dataclasses.replace(one, max=0 if one.name == SECOND else 1) for one in groups_of(pool(zones=zones, **params))]
+    planned = plan_pools(groups, there, SETTINGS, prunes=lambda name: name == "inference")
+    assert [step.action for step in planned.removal.steps] == expected
+    assert planned.plan.steps == ()
+    assert (SECOND in planned.after) is (expected == [])
 
 
 def test_absent_deletes_groups_side_by_side_and_then_their_templates() -> None:
