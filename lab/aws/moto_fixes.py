@@ -405,12 +405,17 @@ def hold_interface(account: str, region: str, interface_id: str) -> None:
 
 @wraps(Instance, "prep_nics")
 def delete_interfaces_with_instance(original: Wrapper, instance: Instance, nic_spec: list[dict[str, t.Any]], **kwargs: t.Any) -> None:
-    """Interfaces made at launch go with the instance unless the request says otherwise; moto keeps them."""
+    """Interfaces made at launch go with the instance unless the request says otherwise; moto keeps them.
+
+    An instance's groups are those of its primary interface (API Instance, SecurityGroups), also where only the interface names them.
+    """
     kept = {int(nic["DeviceIndex"]) for nic in nic_spec if nic.get("NetworkInterfaceId") or nic.get("DeleteOnTermination") is False}
     original(instance, nic_spec, **kwargs)
     for index, interface in instance.nics.items():
         if index not in kept:
             interface.delete_on_termination = True
+    if not instance.security_groups and 0 in instance.nics:
+        instance.security_groups = list(instance.nics[0].group_set)
 
 
 # IAM

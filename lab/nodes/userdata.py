@@ -151,11 +151,11 @@ def _check_cluster(cluster: Json) -> None:
 
 
 def _values(flags: list[str], name: str) -> t.Iterator[str]:
-    """The values of all flags of that name, written with = or a blank."""
+    """The values of all flags of that name, written with = or a blank; systemd takes quotes away (systemd.service, "Command lines")."""
     for flag in flags:
         given, separator, value = str(flag).partition("=" if "=" in str(flag).split(" ", 1)[0] else " ")
         if given == name and separator:
-            yield value.strip()
+            yield value.strip().strip("\"'")
 
 
 def _flag_labels(value: str) -> dict[str, str]:

@@ -70,6 +70,20 @@ def test_the_cheapest_type_is_launched(aws: Aws, network: dict[str, t.Any], kind
     assert tags["aws:ec2:fleet-id"] == answer["FleetId"]
 
 
+def test_groups_of_the_primary_interface_are_the_instances(aws: Aws, network: dict[str, t.Any]) -> None:
+    """API Instance, SecurityGroups; Karpenter names the groups at the interface alone."""
+    interface = {"DeviceIndex": 0, "Groups": [network["group"]]}
+    image = aws.client("ec2").describe_launch_template_versions(LaunchTemplateName="nodes")["LaunchTemplateVersions"][0]
+    data = {"ImageId": image["LaunchTemplateData"]["ImageId"], "NetworkInterfaces": [interface]}
+    aws.client("ec2").create_launch_template(LaunchTemplateName="interfaces", LaunchTemplateData=data)
+    overrides = [{"InstanceType": G4, "SubnetId": network["subnets"]["us-west-2b"]}]
+    template = {"LaunchTemplateName": "interfaces", "Version": "$Default"}
+    fleet(aws, network, [], LaunchTemplateConfigs=[{"LaunchTemplateSpecification": template, "Overrides": overrides}])
+    [instance] = instances(aws)
+    assert [group["GroupId"] for group in instance["SecurityGroups"]] == [network["group"]]
+    assert instance["SubnetId"] == network["subnets"]["us-west-2b"]
+
+
 def test_priorities_come_before_prices_where_the_strategy_says_so(aws: Aws, network: dict[str, t.Any]) -> None:
     subnet = network["subnets"]["us-west-2a"]
     overrides = [{"InstanceType": name, "SubnetId": subnet, "Priority": number} for number, name in enumerate((G5, G4), start=1)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import typing as t
 
 import pytest
@@ -67,6 +68,12 @@ def test_parts_are_merged_in_order_and_scripts_are_left_out() -> None:
         {"key": "z", "value": "", "effect": "NoSchedule"},
     )
     assert (found.cluster, found.endpoint, found.certificate_authority) == ("other", "https://example.test", "Q0E=")
+
+
+@pytest.mark.parametrize("flag", ['--node-labels="a/b=1,c=2"', "--node-labels='a/b=1,c=2'", "--node-labels=a/b=1,c=2"])
+def test_quotes_of_flags_are_systemds(flag: str) -> None:
+    """nodeadm hands flags on in the environment of kubelet's unit; Karpenter quotes its labels."""
+    assert boot(config(f"{CLUSTER}  kubelet:\n    flags: [{json.dumps(flag)}]\n")).labels == {"a/b": "1", "c": "2"}
 
 
 def test_taints_of_the_kubelet_configuration() -> None:
