@@ -158,7 +158,7 @@ def _refusal(group: FakeAutoScalingGroup, place: _Place, instance_type: str, lif
     if not offered(group.region, place.zone, instance_type):
         return not_offered_message(instance_type, place.zone)
     try:
-        reserved = accept(group.ec2_backend, _wishes(group), instance_type, place.zone) is not None
+        reserved = accept(group.ec2_backend, _wishes(group, lifecycle), instance_type, place.zone) is not None
     except AwsError as error:
         return error.message
     if not reserved and surroundings().faults.lacks_capacity(instance_type, place.zone, lifecycle or "on-demand"):
@@ -169,15 +169,15 @@ def _refusal(group: FakeAutoScalingGroup, place: _Place, instance_type: str, lif
     return beyond.message if beyond else None
 
 
-def _wishes(group: FakeAutoScalingGroup) -> Wishes:
-    """The group's own over its template's. A group without preference uses what its template says."""
+def _wishes(group: FakeAutoScalingGroup, lifecycle: str | None) -> Wishes:
+    """The group's own over its template's; Spot Instances use no reservation. A group without preference uses what its template says."""
     specification = getattr(group, "capacity_reservation_specification", None) or {}
     own = {} if specification.get("CapacityReservationPreference") == "default" else specification
-    return Wishes(reservation=own, group=group.placement_group or "").over(Wishes.of(_template_data(group)))
+    return Wishes(reservation=own, group=group.placement_group or "", market=lifecycle or "").over(Wishes.of(_template_data(group)))
 
 
 def _launch(group: FakeAutoScalingGroup, place: _Place, instance_type: str, lifecycle: str | None) -> None:
-    with asking(group.ec2_backend, _wishes(group)):
+    with asking(group.ec2_backend, _wishes(group, lifecycle)):
         instance = _run(group, place, instance_type)
     instance.lifecycle = lifecycle
     instance.autoscaling_group = group

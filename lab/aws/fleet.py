@@ -20,8 +20,10 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import convert_tag_spec, random_spot_request_id
 
-from lab.aws.autoscaling import no_addresses_message, no_capacity_message, not_offered_message, offered
+from lab.aws.errors import AwsError
+from lab.aws.launching import Wishes, accept
 from lab.aws.moto_fixes import Wrapper, surroundings, wraps
+from lab.aws.offerings import no_addresses_message, no_capacity_message, not_offered_message, offered
 from lab.aws.pricing import on_demand_prices
 
 #: The lab's own figures: AWS's spot prices change with demand, these are always this part of the On-Demand price.
@@ -161,7 +163,16 @@ def _refusal(backend: t.Any, choice: _Choice, lifecycle: str) -> tuple[str, str]
         return "InvalidFleetConfiguration", not_offered_message(choice.instance_type, choice.zone)
     if beyond := surroundings().quotas.refusal(backend, choice.instance_type, lifecycle):
         return beyond.code, beyond.message
-    if surroundings().faults.lacks_capacity(choice.instance_type, choice.zone, lifecycle):
+    try:
+        reserved = (
+            accept(
+                backend, Wishes(market=SPOT if lifecycle == SPOT else "").over(Wishes.of(choice.data)), choice.instance_type, choice.zone
+            )
+            is not None
+        )
+    except AwsError as error:
+        return error.code, error.message
+    if not reserved and surroundings().faults.lacks_capacity(choice.instance_type, choice.zone, lifecycle):
         return "InsufficientInstanceCapacity", no_capacity_message(choice.instance_type, choice.zone)
     if backend.get_subnet(choice.subnet_id).available_ip_address_count < 1:
         return "InsufficientFreeAddressesInSubnet", no_addresses_message(choice.subnet_id)

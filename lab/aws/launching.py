@@ -87,7 +87,7 @@ def run_with_wishes(original: Wrapper, response: EC2Response) -> t.Any:
 def fulfil_wishes(original: Wrapper, backend: EC2Backend, image_id: str, count: int, *args: t.Any, **kwargs: t.Any) -> t.Any:
     """Raises AwsError where AWS would refuse; else the instances show reservation, group and market."""
     template = backend._get_template_from_args(kwargs["launch_template"]).data if kwargs.get("launch_template") else {}
-    wishes = backend.__dict__.get("lab_wishes", Wishes()).over(Wishes.of(template))
+    wishes = Wishes(market=kwargs.get("lifecycle") or "").over(backend.__dict__.get("lab_wishes", Wishes())).over(Wishes.of(template))
     instance_type = (template.get("InstanceType") if kwargs.get("is_instance_type_default") else "") or kwargs.get("instance_type", "")
     zone = _zone(backend, kwargs)
     reservation = accept(backend, wishes, instance_type, zone, count)

@@ -61,7 +61,8 @@ class Ec2:
         """The instances of an Auto Scaling group named own in zones a and b."""
         autoscaling = self.aws.client("autoscaling")
         sizes = {"MinSize": 0, "MaxSize": 9, "DesiredCapacity": desired, "VPCZoneIdentifier": ",".join(self.subnets[:2])}
-        autoscaling.create_auto_scaling_group(AutoScalingGroupName="own", LaunchTemplate=template, **sizes, **changes)
+        source = {"LaunchTemplate": template} if template else {}
+        autoscaling.create_auto_scaling_group(AutoScalingGroupName="own", **source, **sizes, **changes)
         return self.members()
 
     def members(self) -> list[Json]:
@@ -373,3 +374,39 @@ def test_images_by_name_and_owner(ec2: Ec2, owners: list[str], count: int) -> No
             "Images"
         ]
         assert [image["ImageId"] for image in found] == [wanted] * count
+
+
+def test_fleets_launch_into_reservations(ec2: Ec2) -> None:
+    """API CreateFleet: its template's reservation is taken; one that is used up is an error of the fleet, not of the request."""
+    name = ec2.reserve()
+    ec2.aws.server.faults.add({"kind": "capacity", "instance_type": "g5.xlarge", "zone": "us-west-2a"})
+    template = ec2.template(CapacityReservationSpecification=target(name))
+    overrides = [{"SubnetId": ec2.subnets[0], "InstanceType": "g5.xlarge"}]
+    config = {"LaunchTemplateSpecification": template, "Overrides": overrides}
+    capacity = {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "on-demand"}
+    create = ec2.client.create_fleet
+    made = create(Type="instant", LaunchTemplateConfigs=[config], TargetCapacitySpecification=capacity)
+    (instance_id,) = made["Instances"][0]["InstanceIds"]
+    assert ec2.describe(instance_id)["CapacityReservationId"] == name
+    none = create(Type="instant", LaunchTemplateConfigs=[config], TargetCapacitySpecification=capacity)
+    assert [error["ErrorCode"] for error in none["Errors"]] == ["ReservationCapacityExceeded"]
+
+
+@pytest.mark.parametrize("how", ["fleet", "group"])
+def test_spot_instances_leave_reservations_alone(ec2: Ec2, how: str) -> None:
+    """User Guide, Capacity Reservations: they hold no Spot capacity."""
+    name = ec2.reserve(match="open")
+    template = ec2.template()
+    if how == "fleet":
+        config = {"LaunchTemplateSpecification": template, "Overrides": [{"SubnetId": ec2.subnets[0], "InstanceType": "g5.xlarge"}]}
+        capacity = {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "spot"}
+        made = ec2.client.create_fleet(Type="instant", LaunchTemplateConfigs=[config], TargetCapacitySpecification=capacity)
+        instances = [ec2.describe(instance_id) for instance_id in made["Instances"][0]["InstanceIds"]]
+    else:
+        policy = {
+            "LaunchTemplate": {"LaunchTemplateSpecification": template, "Overrides": [{"InstanceType": "g5.xlarge"}]},
+            "InstancesDistribution": {"OnDemandPercentageAboveBaseCapacity": 0},
+        }
+        instances = ec2.group({}, MixedInstancesPolicy=policy)
+    assert [item["InstanceLifecycle"] for item in instances] == ["spot"]
+    assert ec2.reservation(name)["AvailableInstanceCount"] == 1
