@@ -8,8 +8,11 @@ from __future__ import annotations
 import copy
 import typing as t
 
+import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Json
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter import Observed, wanted_objects
+from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool, nodepool_karpenter
 from ansible_collections.gpuops.eks.plugins.modules.eks_gpu_nodepool import main
 
 from tests.unit.karpenter_objects import live, settings
@@ -51,6 +54,12 @@ DEPLOYMENTS = "/apis/apps/v1/deployments"
 OURS = {"app.kubernetes.io/managed-by": "gpuops.eks", "gpuops.eks/nodepool": "gpu"}
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other provisioners read of their own is told by their tests."""
+    monkeypatch.setattr(nodepool, "_PROVISIONERS", {"karpenter": nodepool_karpenter})
+
+
 def observe_aws(wire: Wire, *, role: bool = False, release: bool = False) -> None:
     wire.expect("sts:GetCallerIdentity", {}, {"Arn": "arn:aws:iam::123456789012:user/me", "Account": "123456789012"})
     wire.expect("eks:DescribeCluster", {"name": "demo"}, {"cluster": NOW})
@@ -89,11 +98,13 @@ def observe(
     """The reads of Karpenter's APIs, its Deployment and its objects."""
     kube.get("/apis/karpenter.k8s.aws", group("karpenter.k8s.aws", "v1") if served else None)
     kube.get("/apis/karpenter.sh", group("karpenter.sh", "v1", "v1alpha1") if served else None)
+    if not served:
+        return kube
     found = [deployment(gates)] if gates is not None else []
     kube.items(DEPLOYMENTS, found, labelSelector="app.kubernetes.io/name=karpenter")
     if not found:
         kube.items(DEPLOYMENTS, [])
-    return reread(kube, objects) if served else kube
+    return reread(kube, objects)
 
 
 def reread(kube: KubeWire, objects: t.Sequence[Json]) -> KubeWire:
@@ -217,7 +228,7 @@ def test_whole_gpus_do_not_need_the_gate(kube: KubeWire, wire: Wire) -> None:
 
 def test_a_cluster_without_karpenter_is_refused(kube: KubeWire, wire: Wire) -> None:
     observe_aws(wire, role=True, release=True)
-    observe(kube, gates=None, served=False)
+    observe(kube, served=False)
     result = kube.run(main, {**PARAMS, **POOL})
     (fault,) = result["faults"]
     missing = "ec2nodeclasses.karpenter.k8s.aws of karpenter.k8s.aws/v1, nodepools.karpenter.sh of karpenter.sh/v1"
@@ -227,7 +238,7 @@ def test_a_cluster_without_karpenter_is_refused(kube: KubeWire, wire: Wire) -> N
 
 def test_check_mode_plans_for_the_karpenter_that_will_be(kube: KubeWire, wire: Wire) -> None:
     observe_aws(wire, role=True, release=True)
-    observe(kube, gates=None, served=False)
+    observe(kube, served=False)
     result = kube.run(main, {**PARAMS, **POOL}, check_mode=True)
     assert [effect for _call, _target, effect in steps(result)] == ["create", "create", "create"]
     assert result["nodepool"]["groups"][0]["status"] is None
@@ -253,6 +264,54 @@ def test_a_class_that_cannot_become_ready_ends_the_wait_at_once(kube: KubeWire, 
     assert result["msg"].startswith("EC2NodeClass gpu cannot become ready: AMIsReady: AMINotFound: AMISelector did not match any AMIs.")
 
 
+def test_a_wait_that_takes_too_long_says_what_is_missing(kube: KubeWire, wire: Wire) -> None:
+    observe_aws(wire)
+    there = objects()
+    there[2]["status"]["conditions"] = [
+        {"type": "NodeClassReady", "status": "Unknown", "reason": "AwaitingReconciliation", "message": "object is awaiting reconciliation"},
+        {"type": "Ready", "status": "Unknown", "reason": "ReconcilingDependents", "message": ""},
+    ]
+    dry_runs(observe(kube, there), there).get(path_of(there[2]), there[2]).get(path_of(there[2]), there[2])
+    result = kube.run(main, {**PARAMS, **POOL, "wait_timeout": 1, "wait_interval": 1.1})
+    assert result["msg"].startswith(
+        "NodePool gpu is not ready after 1 s: NodeClassReady: AwaitingReconciliation: object is awaiting reconciliation. Running again"
+    )
+
+
+def test_nodes_that_do_not_go_are_named(kube: KubeWire, wire: Wire) -> None:
+    class_, _overlay, _node_pool = objects()
+    observe(absent(kube, wire), [class_])
+    for _look in range(2):
+        kube.items(CLAIMS, [{"metadata": {"name": "gpu-abcde"}}], labelSelector="gpuops.eks/nodepool=gpu")
+    result = kube.run(main, {**PARAMS, "name": "gpu", "state": "absent", "wait_timeout": 1, "wait_interval": 1.1})
+    assert result["msg"].startswith("NodeClaim with gpuops.eks/nodepool=gpu are still there after 1 s: gpu-abcde. Running again resumes")
+
+
+def test_without_a_deployment_of_karpenter_a_warning_says_so(kube: KubeWire, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda module, message, **more: said.append(message))
+    observe_aws(wire)
+    there = objects()
+    dry_runs(observe(kube, there, gates=None), there)
+    kube.run(main, {**PARAMS, **POOL})
+    assert said == [
+        "No Deployment of Karpenter was found in the cluster: without it nothing comes of the pools; role gpuops.eks.eks_autoscaling "
+        "installs it."
+    ]
+
+
+def test_pools_of_another_provisioner_are_pruned_without_a_pool_of_this_one(kube: KubeWire, wire: Wire) -> None:
+    """All pools of the cluster are given, and none of them is Karpenter's any more."""
+    wire.expect("sts:GetCallerIdentity", {}, {"Arn": "arn:aws:iam::123456789012:user/me", "Account": "123456789012"})
+    wire.expect("eks:DescribeCluster", {"name": "demo"}, {"cluster": NOW})
+    subnet = {"SubnetId": "subnet-0a", "AvailabilityZone": "us-west-2a", "AvailabilityZoneId": "usw2-az1"}
+    wire.expect("ec2:DescribeSubnets", ANY, {"Subnets": [subnet]})
+    there = objects()
+    observe(kube, there)
+    result = kube.run(main, {**PARAMS, "pools": [], "prune": True}, check_mode=True)
+    assert [target for _call, target, effect in steps(result) if effect == "delete"] == ["gpu", "gpu-1gpu", "gpu"]
+
+
 def test_objects_of_others_are_refused_and_nothing_is_tried(kube: KubeWire, wire: Wire) -> None:
     observe_aws(wire, role=True, release=True)
     theirs = copy.deepcopy(objects()[2])
@@ -266,9 +325,6 @@ def test_objects_of_others_are_refused_and_nothing_is_tried(kube: KubeWire, wire
 def absent(kube: KubeWire, wire: Wire) -> KubeWire:
     wire.expect("sts:GetCallerIdentity", {}, {"Arn": "arn:aws:iam::123456789012:user/me", "Account": "123456789012"})
     wire.expect("eks:DescribeCluster", {"name": "demo"}, {"cluster": NOW})
-    wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": []})
-    owner = {"Filters": [{"Name": "tag:gpuops.eks/owner", "Values": [CLUSTER["arn"]]}]}
-    wire.expect("ec2:DescribeLaunchTemplates", owner, {"LaunchTemplates": []})
     return kube
 
 
@@ -296,5 +352,5 @@ def test_removal_waits_for_the_nodes_before_it_takes_what_they_need(kube: KubeWi
 
 
 def test_nothing_to_remove_where_karpenter_is_not(kube: KubeWire, wire: Wire) -> None:
-    observe(absent(kube, wire), gates=None, served=False)
+    observe(absent(kube, wire), served=False)
     assert kube.run(main, {**PARAMS, "name": "gpu", "state": "absent"})["plan"] == []

@@ -20,6 +20,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
     NODE_CLAIM,
     NODE_OVERLAY,
     NODE_POOL,
+    Kind,
     Object,
     annotations_of,
     conditions_of,
@@ -35,6 +36,8 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.objects import Co
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Wait, combine, needing
 
 Key = tuple[str, str]
+#: Whether what was made for a pool of this name and is no longer wanted is to be removed.
+Prunes = t.Callable[[str | None], bool]
 
 # The lowest weight that an overlay of ours gets: there is room below and above for those of others.
 FIRST_WEIGHT = 100
@@ -50,6 +53,10 @@ _GITOPS_LABELS = {
     "kustomize.toolkit.fluxcd.io/name": "Flux",
     "helm.toolkit.fluxcd.io/name": "Flux",
 }
+
+
+def _never(pool: str | None) -> bool:
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +91,22 @@ class Wanted:
         return self.target.pool
 
 
-def wanted_objects(targets: t.Sequence[KarpenterPool], observed: Observed, settings: manifests.Settings) -> list[Wanted]:
+def wanted_objects(
+    targets: t.Sequence[KarpenterPool], observed: Observed, settings: manifests.Settings, prunes: Prunes = _never
+) -> list[Wanted]:
     """Each pool's EC2NodeClass, overlays and NodePools, in the order in which they are applied."""
     weights = _weights(targets, observed)
-    return [one for target in targets for one in _of_pool(target, observed, settings, weights)]
+    kept = {target.pool.name: [] if prunes(target.pool.name) else _surplus_pools(target, observed) for target in targets}
+    return [one for target in targets for one in _of_pool(target, observed, settings, weights, kept[target.pool.name])]
 
 
-def _of_pool(target: KarpenterPool, observed: Observed, settings: manifests.Settings, weights: t.Mapping[str, int]) -> t.Iterator[Wanted]:
+def _of_pool(
+    target: KarpenterPool, observed: Observed, settings: manifests.Settings, weights: t.Mapping[str, int], surplus: t.Sequence[Object]
+) -> t.Iterator[Wanted]:
     pools = {part.name: observed.find(NODE_POOL.kind, part.name) for part in target.parts}
     if (class_ := _node_class(target, settings, observed, [live for live in pools.values() if live])) is not None:
         yield class_
-    names = list(dict.fromkeys([*pools, *(name_of(obj) for obj in _surplus_pools(target, observed))]))
+    names = list(dict.fromkeys([*pools, *map(name_of, surplus)]))
     for name in target.overlay_names:
         live, leaving = _live(observed.find(NODE_OVERLAY.kind, name))
         manifest = manifests.overlay(target, name, weight=weights[name], node_pools=names, live=live)
@@ -140,7 +152,7 @@ def _weights(targets: t.Sequence[KarpenterPool], observed: Observed) -> dict[str
     return found
 
 
-def plan_present(wanted: t.Sequence[Wanted], targets: t.Sequence[KarpenterPool], observed: Observed) -> Plan:
+def plan_present(wanted: t.Sequence[Wanted], targets: t.Sequence[KarpenterPool], observed: Observed, prunes: Prunes = _never) -> Plan:
     """Objects are applied in order and waited for together; what somebody else's tool keeps is left alone."""
     plans, waits = [], []
     for one in wanted:
@@ -155,7 +167,7 @@ def plan_present(wanted: t.Sequence[Wanted], targets: t.Sequence[KarpenterPool],
         for obj in _surplus_overlays(wanted, targets, observed)
     ]
     plan = combine(plans)
-    warnings = (*_gitops_warnings(wanted), *_surplus_warnings(targets, observed), *plan.warnings)
+    warnings = (*_gitops_warnings(wanted), *_surplus_warnings(targets, observed, prunes), *plan.warnings)
     return dataclasses.replace(plan, waits=(*plan.waits, *waits), warnings=warnings)
 
 
@@ -234,30 +246,46 @@ def _surplus_overlays(wanted: t.Iterable[Wanted], targets: t.Iterable[KarpenterP
     """Overlays that say of nodes what is no longer so. They have no nodes: nothing is lost with them."""
     names = {one.key for one in wanted}
     return [
-        {**obj, "apiVersion": NODE_OVERLAY.api_version, "kind": NODE_OVERLAY.kind}
+        obj
         for target in targets
-        for obj in _ours(observed.node_overlays, target.pool.name)
+        for obj in _typed_list(_ours(observed.node_overlays, target.pool.name), NODE_OVERLAY)
         if (NODE_OVERLAY.kind, name_of(obj)) not in names and not is_deleting(obj) and not gitops_tool(obj)
     ]
 
 
-def _surplus_warnings(targets: t.Iterable[KarpenterPool], observed: Observed) -> list[str]:
+def _surplus_warnings(targets: t.Iterable[KarpenterPool], observed: Observed, prunes: Prunes) -> list[str]:
     return [
-        f"NodePool {name_of(obj)} is no longer part of pool {target.pool.name} and stays with its nodes: this release does not remove it."
+        f"NodePool {name_of(obj)} is no longer part of pool {target.pool.name} and stays with its nodes; prune removes it."
         for target in targets
+        if not prunes(target.pool.name)
         for obj in _surplus_pools(target, observed)
     ]
 
 
-def plan_absent(names: t.Sequence[str], observed: Observed) -> Plan:
+def plan_absent(names: t.Collection[str], observed: Observed) -> Plan:
+    """What we made for pools of these names, gone."""
+    return _removal(observed, lambda obj: manifests.pool_of(obj) in names, reason="state is absent")
+
+
+def plan_removal(targets: t.Sequence[KarpenterPool], observed: Observed, prunes: Prunes) -> Plan:
+    """What we made and no pool wants any more; ``prunes`` says of which pools that is removed."""
+    reason = "no pool wants it any more"
+    return _removal(observed, lambda obj: _is_pruned(obj, targets, prunes), reason=reason)
+
+
+def _is_pruned(obj: Object, targets: t.Sequence[KarpenterPool], prunes: Prunes) -> bool:
+    """Of a pool that there is, its NodePools of zones that it is no longer in; otherwise all."""
+    pool = manifests.pool_of(obj)
+    if not prunes(pool) or gitops_tool(obj):
+        return False
+    target = next((target for target in targets if target.pool.name == pool), None)
+    return target is None or (obj["kind"] == NODE_POOL.kind and name_of(obj) not in {part.name for part in target.parts})
+
+
+def _removal(observed: Observed, goes: t.Callable[[Object], bool], *, reason: str) -> Plan:
     """NodePools with their nodes, then overlays, then EC2NodeClasses: a class goes only when no node needs it any more."""
-    return combine(_absent_pool(name, observed) for name in names)
-
-
-def _absent_pool(name: str, observed: Observed) -> Plan:
-    reason = "state is absent"
     pools, overlays, classes = (
-        [{**obj, "apiVersion": kind.api_version, "kind": kind.kind} for obj in _ours(objects, name)]
+        [obj for obj in _typed_list(objects, kind) if manifests.is_ours(obj) and goes(obj)]
         for kind, objects in (
             (NODE_POOL, observed.node_pools),
             (NODE_OVERLAY, observed.node_overlays),
@@ -266,12 +294,17 @@ def _absent_pool(name: str, observed: Observed) -> Plan:
     )
     first = combine(delete_plan(obj, reason=reason) for obj in pools if not is_deleting(obj))
     rest = combine(delete_plan(obj, reason=reason) for obj in (*overlays, *classes) if not is_deleting(obj))
-    without_nodes = (*(gone(obj) for obj in pools), no_claims(name)) if pools or classes else ()
+    whole = dict.fromkeys(str(manifests.pool_of(obj)) for obj in classes)
+    without_nodes = (*map(gone, pools), *map(no_claims, whole))
     if rest.steps:
         rest = dataclasses.replace(rest, steps=tuple(needing(rest.steps, *without_nodes)), waits=tuple(map(gone, classes)))
     else:
         rest = dataclasses.replace(rest, waits=(*without_nodes, *map(gone, classes)))
     return combine([first, rest])
+
+
+def _typed_list(objects: t.Iterable[Object], kind: Kind) -> list[Object]:
+    return [{**obj, "apiVersion": kind.api_version, "kind": kind.kind} for obj in objects]
 
 
 def no_claims(pool: str) -> Wait:

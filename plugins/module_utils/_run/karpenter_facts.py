@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 from dataclasses import dataclass, field
 
@@ -50,6 +51,11 @@ class Controller:
     missing: tuple[Kind, ...] = ()
     gates: t.Mapping[str, bool] | None = field(default_factory=dict)
 
+    @property
+    def installed(self) -> bool:
+        """Whether there is anything of it to look at."""
+        return NODE_POOL not in self.missing or EC2_NODE_CLASS not in self.missing
+
     def serves(self, kind: Kind) -> bool:
         return kind not in self.missing
 
@@ -63,8 +69,8 @@ def controller(kube: Kubernetes) -> Controller:
     kinds = (EC2_NODE_CLASS, NODE_POOL, NODE_OVERLAY)
     groups = dict.fromkeys(kind.api_version.partition("/")[0] for kind in kinds)
     served = {f"{group}/{version}" for group in groups for version in kube.versions(group)}
-    missing = tuple(kind for kind in kinds if kind.api_version not in served)
-    return Controller(missing=missing, gates=_gates(kube))
+    found = Controller(missing=tuple(kind for kind in kinds if kind.api_version not in served), gates=None)
+    return dataclasses.replace(found, gates=_gates(kube)) if found.installed else found
 
 
 def _gates(kube: Kubernetes) -> dict[str, bool] | None:

@@ -26,6 +26,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter import 
     gitops_tool,
     plan_absent,
     plan_present,
+    plan_removal,
     wanted_objects,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_objects import Settings
@@ -46,33 +47,24 @@ _UNKNOWN_FIELD = "failed to create typed patch object"  # an API server's 500 fo
 
 
 def present(context: Context, pools: t.Sequence[Pool]) -> Part:
-    """The NodePools, EC2NodeClasses and NodeOverlays of these pools as they should be."""
-    if not pools:
-        return Part()
-    run = context.run
-    kube = run.find_kubernetes() if context.cluster else None
-    targets = [resolve(pool, context.subnets.get(pool.name, ()), context.facts) for pool in pools]
+    """The NodePools, EC2NodeClasses and NodeOverlays of these pools as they should be, and others gone as far as the context prunes."""
+    kube = context.run.find_kubernetes() if context.cluster else None
     there = controller(kube) if kube else Controller()
-    faults = [*(fault for target in targets for fault in target.faults), *_gate_faults(there, targets)]
-    warnings = [warning for target in targets for warning in target.warnings]
-    absences = [*_absent_faults(there, targets)]
-    if run.check_mode:
-        warnings += [f"{fault.path}: {fault.value}; it has to be {fault.allowed} by then." for fault in absences]
-    else:
-        faults += absences
-    if kube and there.gates is None and not absences:
-        warnings.append(f"No Deployment of Karpenter was found in the cluster: without it nothing comes of the pools. {_ROLE} installs it.")
     observed = _observed(kube, there)
+    if not pools:
+        return Part(removal=plan_removal((), observed, context.prunes))
+    targets = [resolve(pool, context.subnets.get(pool.name, ()), context.facts) for pool in pools]
+    faults, warnings = _judged(context, there, targets)
     settings, read_faults = _settings(context, targets, observed)
-    wanted = wanted_objects(targets, observed, settings)
+    wanted = wanted_objects(targets, observed, settings, context.prunes)
     faults += [*read_faults, *conflicts(wanted)]
     if kube and not faults and not there.missing:
         observed, dry_faults = _with_dry_runs(kube, wanted, observed)
         faults += dry_faults
-    plan = plan_present(wanted, targets, observed)
-    plan = dataclasses.replace(plan, warnings=(*warnings, *plan.warnings))
+    plan = plan_present(wanted, targets, observed, context.prunes)
     return Part(
-        plan=plan,
+        plan=dataclasses.replace(plan, warnings=(*warnings, *plan.warnings)),
+        removal=plan_removal(targets, observed, context.prunes),
         faults=tuple(faults),
         results=_results(targets, observed, _after(wanted, observed)),
         describe=None if kube is None else lambda: _described(targets, wanted, _observed(kube, there)),
@@ -90,6 +82,20 @@ def absent(context: Context, names: t.Sequence[str]) -> Part:
         warning = "No Deployment of Karpenter was found in the cluster: its nodes and EC2NodeClasses only go while it runs."
         plan = dataclasses.replace(plan, warnings=(*plan.warnings, warning))
     return Part(plan=plan)
+
+
+def _judged(context: Context, there: Controller, targets: t.Sequence[KarpenterPool]) -> tuple[list[Fault], list[str]]:
+    """(faults, warnings) of the pools and of Karpenter. In check mode what role eks_autoscaling installs may still be to come."""
+    faults = [*(fault for target in targets for fault in target.faults), *_gate_faults(there, targets)]
+    warnings = [warning for target in targets for warning in target.warnings]
+    absences = _absent_faults(there, targets)
+    if context.run.check_mode:
+        warnings += [f"{fault.path}: {fault.value}; it has to be {fault.allowed} by then." for fault in absences]
+    else:
+        faults += absences
+    if there.gates is None and there.installed:
+        warnings.append(f"No Deployment of Karpenter was found in the cluster: without it nothing comes of the pools; {_ROLE} installs it.")
+    return faults, warnings
 
 
 def _gate_faults(there: Controller, targets: t.Iterable[KarpenterPool]) -> list[Fault]:

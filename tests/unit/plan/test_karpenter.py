@@ -16,6 +16,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter import 
     conflicts,
     plan_absent,
     plan_present,
+    plan_removal,
     wanted_objects,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import KarpenterPool, resolve
@@ -138,9 +139,7 @@ def test_a_zone_that_is_left_out_stays_with_its_nodes_and_is_said() -> None:
     assert overlays[0]["spec"]["requirements"][0]["values"] == ["gpu-us-west-2a", "gpu-us-west-2b"], "its nodes share too"
     planned = plan_present(found, [one], made(both))
     assert "delete" not in {effect for _call, _target, effect in calls(planned)}
-    assert planned.warnings == (
-        "NodePool gpu-us-west-2b is no longer part of pool gpu and stays with its nodes: this release does not remove it.",
-    )
+    assert planned.warnings == ("NodePool gpu-us-west-2b is no longer part of pool gpu and stays with its nodes; prune removes it.",)
 
 
 def test_overlays_go_when_gpus_are_no_longer_shared() -> None:
@@ -222,6 +221,48 @@ def test_node_pools_go_first_then_overlays_and_the_class_without_nodes() -> None
     ]
     assert [waits(step.needs) for step in found.steps] == [[], [("deleted", "gpu"), ("none", "gpuops.eks/nodepool=gpu")], [], []]
     assert waits(found.waits) == [("deleted", "gpu")]
+
+
+def test_node_pools_of_several_pools_go_side_by_side() -> None:
+    found = plan_absent(["gpu", "another"], made(target(), target(name="another")))
+    assert [(call.removeprefix("delete ").partition(".")[0], name) for call, name, _effect in calls(found)] == [
+        ("nodepools", "gpu"),
+        ("nodepools", "another"),
+        ("ec2nodeclasses", "gpu"),
+        ("ec2nodeclasses", "another"),
+    ]
+    assert len(found.steps[2].needs) == 4
+
+
+# -- prune
+
+
+def removal(observed: Observed, *targets: KarpenterPool, prunes: t.Collection[str]) -> Plan:
+    return plan_removal(targets, observed, lambda pool: pool in prunes)
+
+
+def test_what_no_pool_wants_is_removed_where_it_is_pruned() -> None:
+    found = removal(made(target(**SHARED), other()), target(**SHARED), prunes=["gpu", "another"])
+    assert [(call.partition(".")[0], name) for call, name, _effect in calls(found)] == [
+        ("delete nodepools", "another"),
+        ("delete nodeoverlays", "another-1gpu"),
+        ("delete nodeoverlays", "another-4gpu"),
+        ("delete ec2nodeclasses", "another"),
+    ]
+    assert waits(found.steps[1].needs) == [("deleted", "another"), ("none", "gpuops.eks/nodepool=another")]
+    assert removal(made(target(**SHARED), other()), target(**SHARED), prunes=["gpu"]) == Plan()
+
+
+def test_of_a_pool_that_there_is_a_zone_is_removed_and_its_overlays_forget_it() -> None:
+    both = target(scaling={"scope": "zone"}, zones=["us-west-2a", "us-west-2b"], **SHARED)
+    one = target(scaling={"scope": "zone"}, zones=["us-west-2a"], **SHARED)
+    found = removal(made(both), one, prunes=["gpu"])
+    assert calls(found) == [("delete nodepools.karpenter.sh", "gpu-us-west-2b", "delete")]
+    assert waits(found.waits) == [("deleted", "gpu-us-west-2b")]
+    after = wanted_objects([one], made(both), settings(), lambda pool: True)
+    overlay = next(item.manifest for item in after if item.key[0] == "NodeOverlay")
+    assert overlay["spec"]["requirements"][0]["values"] == ["gpu-us-west-2a"]
+    assert plan_present(after, [one], made(both), lambda pool: True).warnings == ()
 
 
 def test_an_interrupted_removal_goes_on() -> None:
