@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lab import binaries
 from lab.state import Lock, State, StateError
@@ -233,9 +235,45 @@ def test_go_of_this_environment_is_the_second_choice(cache: Path, monkeypatch: p
     assert binaries.find_go() == str(cache / "scripts" / "go")
 
 
-def test_kubectl_and_helm_are_unpacked(cache: Path) -> None:
-    kubectl, helm = binaries.kubectl(lambda _: None), binaries.helm(lambda _: None)
+def test_kubectl_is_unpacked(cache: Path) -> None:
+    kubectl = binaries.kubectl(lambda _: None)
     assert kubectl.is_relative_to(cache)
     answer = subprocess.run([kubectl, "version", "--client"], capture_output=True, text=True, check=True).stdout
     assert "v1.36" in answer
-    assert subprocess.run([helm, "version"], capture_output=True, text=True, check=True).stdout.count("v3.22")
+
+
+def test_helm_is_the_pinned_one() -> None:
+    """Without a cache of its own: it is built once, by whoever needs it first."""
+    helm = binaries.helm(lambda _: None)
+    assert subprocess.run([helm, "version", "--short"], capture_output=True, text=True, check=True).stdout.strip() == binaries.HELM.version
+
+
+def test_karpenters_charts_are_those_of_the_program() -> None:
+    """Version and image tag are the pin's, no digest is that of another image, definitions are the program's."""
+    charts = binaries.charts(lambda _: None)
+    version = binaries.KARPENTER.version.removeprefix("v")
+    for name, path in charts.items():
+        about = yaml.safe_load((path / "Chart.yaml").read_text())
+        assert (about["name"], about["version"], about["appVersion"]) == (name, version, version)
+    image = yaml.safe_load((charts["karpenter"] / "values.yaml").read_text())["controller"]["image"]
+    assert image == {"repository": "public.ecr.aws/karpenter/controller", "tag": version, "digest": ""}
+    kinds = {yaml.safe_load(file.read_text())["spec"]["names"]["kind"] for file in (charts["karpenter-crd"] / "templates").glob("*.yaml")}
+    assert kinds >= {"NodePool", "NodeClaim", "NodeOverlay", "EC2NodeClass"}
+
+
+@pytest.mark.parametrize(
+    ("module", "flag"),
+    [(binaries.KARPENTER, "sigs.k8s.io/karpenter/pkg/operator.Version=1.14.1"), (binaries.HELM, "internal/version.version=v3.22.0")],
+)
+def test_programs_know_their_version(module: binaries.Module, flag: str) -> None:
+    assert flag in module.ldflags
+
+
+def test_a_change_of_our_own_source_is_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = binaries.KARPENTER.cache_key("karpenter")
+    shutil.copytree(binaries.KARPENTER.directory, tmp_path / "karpenter")
+    monkeypatch.setattr(binaries, "TOOLS", tmp_path)
+    assert binaries.KARPENTER.cache_key("karpenter") == before
+    with (tmp_path / "karpenter" / "main.go").open("a") as source:
+        source.write("// changed\n")
+    assert binaries.KARPENTER.cache_key("karpenter") != before
