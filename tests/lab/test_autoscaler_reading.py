@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import ast
 import datetime
+import logging
+import time
+import types
 import typing as t
 from pathlib import Path
 
 import pytest
 
 from lab.controllers.autoscaler import flags, permissions, read
-from lab.controllers.autoscaler.model import Budget, Options, Requirement, Taint, Toleration
+from lab.controllers.autoscaler.cloud import Cloud
+from lab.controllers.autoscaler.model import Budget, Group, Options, Requirement, Taint, Toleration
+from lab.controllers.worker import Worker
+from lab.kubernetes.client import ApiError
 
 NOW = datetime.datetime(2026, 11, 24, 12, 0, tzinfo=datetime.UTC)
 MOMENT = read.Moment(lab=6000.0, real=NOW, factor=60.0)
@@ -281,3 +287,58 @@ def test_limits_of_a_named_group_come_before_its_own() -> None:
     assert read.group(raw, "g5.xlarge", None, None, refused=False).maximum == 2
     found = read.group(raw, "g5.xlarge", None, (0, 9), refused=True)
     assert (found.minimum, found.maximum, found.refused, found.tags) == (0, 9, True, {"k": "v"})
+
+
+class FakeEc2:
+    """Knows every type and counts who asks."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def describe_instance_types(self, *, InstanceTypes: list[str]) -> dict[str, t.Any]:
+        self.asked += InstanceTypes
+        raw = {"InstanceType": InstanceTypes[0], "VCpuInfo": {"DefaultVCpus": 8}, "MemoryInfo": {"SizeInMiB": 1024}}
+        gpus = [{"Count": 2}, {"Count": 1}]
+        return {"InstanceTypes": [{**raw, "ProcessorInfo": {"SupportedArchitectures": ["arm64"]}, "GpuInfo": {"Gpus": gpus}}]}
+
+
+@pytest.mark.parametrize(("static", "known"), [(False, {"g7.2xlarge", "g6.xlarge"}), (True, {"g6.xlarge"})])
+def test_the_static_list_lacks_new_types(static: bool, known: set[str]) -> None:
+    ec2 = FakeEc2()
+    cloud = Cloud(lambda service: ec2, Options(aws_use_static_instance_list=static), logging.getLogger("test"))
+    groups = [Group(name=name, instance_type=name) for name in ("g7.2xlarge", "g6.xlarge", "")]
+    assert set(cloud.types(groups)) == known
+    assert cloud.types(groups)["g6.xlarge"].gpus == 3
+    assert cloud.types(groups)["g6.xlarge"].architecture == "arm64"
+    assert sorted(ec2.asked) == sorted(known)  # each once
+
+
+# The thread
+
+
+class Failing(Worker):
+    """Fails in its second step."""
+
+    steps = 0
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps == 1:
+            raise ApiError("GET", "/api/v1/nodes", 403, "forbidden")
+        raise KeyError("a fault of its own")
+
+
+def test_a_refusal_is_tried_again_and_a_fault_of_the_model_ends_it(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    context: t.Any = types.SimpleNamespace(log=log, name="lab/x")
+    worker = Failing(context, every=0.01)
+    assert worker.poll() is None
+    running = worker.begin()
+    end = time.monotonic() + 10
+    while running.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert running.poll() == "KeyError: 'a fault of its own'"
+    running.stop()
+    text = log.read_text()
+    assert "403 forbidden; trying again" in text
+    assert "Traceback" in text

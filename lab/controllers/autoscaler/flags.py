@@ -16,7 +16,6 @@ _PLAIN_SECONDS = {"max_graceful_termination_sec"}
 #: Real flags that change nothing that the model does.
 _WITHOUT_EFFECT = {
     "address",
-    "aws-use-static-instance-list",
     "cloud-config",
     "cloud-provider",
     "cluster-name",

@@ -77,6 +77,7 @@ class Autoscaler(Worker):
         self._first_seen: dict[str, float] = {}
         self._ready_since: dict[str, float] = {}
         self._clean = False
+        self._said: tuple[str, ...] = ()
 
     def begin(self) -> Running:
         self.log.info("%s: %s", HEADER, self._options)
@@ -101,10 +102,16 @@ class Autoscaler(Worker):
         if failures:
             self._memory = dataclasses.replace(self._memory, last_failure=world.now)
         decision = decide(world, self._options, self._memory)
-        for line in (*failures, *decision.notes):
-            self.log.info(line)
-        self._memory = decision.memory
-        self._act(decision, world)
+        self._tell((*failures, *decision.notes))
+        before, self._memory = self._memory.last_scale_up, decision.memory
+        self._act(decision, world, before)
+
+    def _tell(self, lines: tuple[str, ...]) -> None:
+        """What the look before has not said already."""
+        for line in lines:
+            if line not in self._said:
+                self.log.info(line)
+        self._said = lines
 
     def _look(self) -> World:
         clock = self.context.clock
@@ -141,14 +148,16 @@ class Autoscaler(Worker):
         found = self.context.kube.get(f"/api/v1/namespaces/{self._options.namespace}/configmaps/{permissions.PRIORITIES}")
         return None if found is None else (found.get("data") or {}).get("priorities")
 
-    def _act(self, decision: Decision, world: World) -> None:
+    def _act(self, decision: Decision, world: World, last_scale_up: float) -> None:
+        """In the decision's order. A resize that AWS refuses counts neither as a scale-up nor as nodes to come."""
         for resize in decision.resizes:
             self.log.info("Setting asg %s size to %d", resize.group, resize.size)
             try:
                 self._cloud.resize(resize.group, resize.size)
             except ClientError as error:
                 self.log.warning("Failed to resize %s: %s", resize.group, error)
-                self._memory = health.failed(self._memory, resize.group, self._options, world.now)
+                memory = health.failed(self._memory, resize.group, self._options, world.now)
+                self._memory = dataclasses.replace(memory, last_scale_up=last_scale_up)
         for termination in decision.terminations:
             self.log.info("Removing unregistered node %s of %s", termination.instance_id, termination.group)
             self._cloud.terminate(termination.instance_id)

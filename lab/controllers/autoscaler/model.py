@@ -146,6 +146,7 @@ class Options:
     discovery: tuple[tuple[str, str], ...] = ()  # tag key, value ("" matches any)
     groups: tuple[tuple[str, int, int], ...] = ()  # --nodes: name, minimum, maximum
     namespace: str = "kube-system"
+    aws_use_static_instance_list: bool = False
     expander: tuple[str, ...] = ("least-waste",)
     scan_interval: float = 10.0
     max_nodes_total: int = 0
