@@ -5,6 +5,9 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+#: The lifecycle hook by which Auto Scaling holds an instance of a managed node group until EKS has drained its node.
+EKS_HOOK = "Terminate-LC-Hook"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterRef:

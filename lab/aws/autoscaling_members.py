@@ -16,11 +16,13 @@ from moto.core.responses import ActionResult
 
 from lab.aws.autoscaling import AFTER_LAUNCH, GONE, Member, launch_one, members, per_zone, record, suspended
 from lab.aws.errors import AwsError
-from lab.aws.events import LISTENERS, emit
+from lab.aws.events import LISTENERS, WARNING_SECONDS, emit
 from lab.aws.moto_fixes import Wrapper, surroundings, wraps
+from lab.contracts import EKS_HOOK
 
 LAUNCHING, TERMINATING = "autoscaling:EC2_INSTANCE_LAUNCHING", "autoscaling:EC2_INSTANCE_TERMINATING"
 DEFAULT_HEARTBEAT = 3600.0
+INTERRUPTION = "spot_interruption"
 
 
 # Size
@@ -63,13 +65,21 @@ def _template_number(state: Member) -> int:
     return int((state.launch_template or {}).get("Version", 0))
 
 
-def rebalance(ec2_backend: t.Any, instance: t.Any) -> None:
-    """Capacity Rebalancing: another one first, above the desired capacity; the one at risk leaves once it is there, if EC2 did not end it."""
+def rebalance(ec2_backend: t.Any, instance: t.Any, kind: str) -> None:
+    """Capacity Rebalancing: another one first, above the desired capacity; the one at risk leaves once it is there, if EC2 did not end it.
+
+    EKS User Guide, managed-node-groups.html ("Managed node group capacity types"): it drains the nodes of its groups meanwhile, at an
+    interruption also where there is no other; that it does as a lifecycle hook here.
+    """
     for group in autoscaling_backends[ec2_backend.account_id][ec2_backend.region_name].autoscaling_groups.values():
         for member in members(group):
-            if member.instance is instance and group.capacity_rebalance and not suspended(group, "Launch"):
-                member.__dict__["lab_at_risk"] = True
-                launch_one(group)
+            if member.instance is not instance or not group.capacity_rebalance or suspended(group, "Launch"):
+                continue
+            member.__dict__["lab_at_risk"] = True
+            replaced = launch_one(group)
+            if "eks:nodegroup-name" in group.get_propagated_tags() and (replaced or kind == INTERRUPTION):
+                member.lifecycle_state = "Terminating:Wait"
+                member.lab_hooks = {EKS_HOOK: surroundings().clock.seconds() + WARNING_SECONDS}
 
 
 LISTENERS.append(rebalance)
@@ -252,8 +262,8 @@ def complete_lifecycle_action(original: Wrapper | None, response: AutoScalingRes
 @wraps(AutoScalingResponse, "record_lifecycle_action_heartbeat")
 def record_lifecycle_action_heartbeat(original: Wrapper | None, response: AutoScalingResponse) -> ActionResult:
     group, member, name = _waiting(response)
-    hook = group.autoscaling_backend.lifecycle_hooks[f"{group.name}_{name}"]
-    member.lab_hooks[name] = surroundings().clock.seconds() + hook.heartbeat_timeout
+    hook = group.autoscaling_backend.lifecycle_hooks.get(f"{group.name}_{name}")
+    member.lab_hooks[name] = surroundings().clock.seconds() + (hook.heartbeat_timeout if hook else WARNING_SECONDS)
     return ActionResult({})
 
 

@@ -23,8 +23,8 @@ STATE_CHANGE = "EC2 Instance State-change Notification"
 WARNING_SECONDS = 120.0  # between the warning and the end of the instance
 _SENDER = "events.amazonaws.com"
 _log = logging.getLogger(__name__)
-# Who acts on what EC2 announces of an instance, besides those who read the events: (region's EC2, instance).
-LISTENERS: list[t.Callable[[t.Any, t.Any], None]] = []
+# Who acts on what EC2 announces of an instance, besides those who read the events: (region's EC2, instance, kind).
+LISTENERS: list[t.Callable[[t.Any, t.Any, str], None]] = []
 
 
 def emit(account: str, region: str, detail_type: str, detail: dict[str, t.Any], resources: list[str], source: str = "aws.ec2") -> None:
@@ -54,7 +54,7 @@ class Interruptions:
         if instance.lifecycle != "spot":
             raise ValueError(f"instance: {instance.id} is no Spot instance")
         for listener in LISTENERS:
-            listener(backend, instance)
+            listener(backend, instance, request["kind"])
         if request["kind"] == "rebalance_recommendation":
             _of_instance(backend, instance, REBALANCE)
             return {"kind": request["kind"], "instance": instance.id}

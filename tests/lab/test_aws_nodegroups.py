@@ -10,6 +10,7 @@ import typing as t
 from collections import Counter
 
 import pytest
+import requests
 
 from tests.lab.conftest import ClusterSetup, refused
 
@@ -77,6 +78,28 @@ def test_spot(cluster: ClusterSetup) -> None:
     """API capacityType SPOT: instances with InstanceLifecycle spot."""
     cluster.create_nodegroup(capacityType="SPOT")
     assert [instance["InstanceLifecycle"] for instance in cluster.instances()] == ["spot"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "capacity", "running"),
+    [("spot_interruption", True, 2), ("spot_interruption", False, 1), ("rebalance_recommendation", False, 2)],
+)
+def test_spot_nodes_at_risk(cluster: ClusterSetup, kind: str, capacity: bool, running: int) -> None:
+    """User guide managed-node-groups, capacity types: another node first, the one at risk drained (a lifecycle hook) and gone in two minutes."""
+    cluster.create_nodegroup(capacityType="SPOT", scalingConfig={"minSize": 0, "maxSize": 2, "desiredSize": 2})
+    before = {instance["InstanceId"] for instance in cluster.instances()}
+    at_risk = max(before)
+    if not capacity:
+        cluster.aws.server.faults.add({"kind": "capacity", "instance_type": "g5.2xlarge"})
+    url = f"{cluster.aws.server.endpoint}/_lab/faults"
+    requests.post(url, json={"kind": kind, "instance": at_risk}, timeout=10).raise_for_status()
+    assert len(cluster.instances()) == (3 if capacity else 2)
+    (state,) = cluster.aws.client("autoscaling").describe_auto_scaling_instances(InstanceIds=[at_risk])["AutoScalingInstances"]
+    assert state["LifecycleState"] == ("InService" if kind == "rebalance_recommendation" else "Terminating:Wait")
+    cluster.aws.pass_time(121)
+    left = {instance["InstanceId"] for instance in cluster.instances()}
+    assert len(left) == running
+    assert (at_risk in left) == (kind == "rebalance_recommendation")
 
 
 def test_creation_takes_time(cluster: ClusterSetup) -> None:

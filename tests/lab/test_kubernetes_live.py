@@ -71,11 +71,23 @@ class FakeAws:
     instances: dict[str, Json] = field(default_factory=dict)
     groups: dict[str, Json] = field(default_factory=dict)
 
+    held: set[str] = field(default_factory=set)  # instances that wait for EKS
+
     def get_paginator(self, operation: str) -> t.Any:
         return self
 
     def paginate(self, **_: t.Any) -> list[Json]:
-        return [{"Reservations": [{"Instances": list(self.instances.values())}]}]
+        """Of DescribeInstances and DescribeAutoScalingInstances."""
+        states = [
+            {"InstanceId": i, "AutoScalingGroupName": "own", "LifecycleState": "Terminating:Wait" if i in self.held else "InService"}
+            for i in self.instances
+        ]
+        return [{"Reservations": [{"Instances": list(self.instances.values())}], "AutoScalingInstances": states}]
+
+    def complete_lifecycle_action(self, *, InstanceId: str, LifecycleHookName: str, **_: str) -> None:
+        assert LifecycleHookName == "Terminate-LC-Hook"
+        self.held.remove(InstanceId)
+        del self.instances[InstanceId]
 
     def describe_nodegroup(self, *, clusterName: str, nodegroupName: str) -> Json:
         return {"nodegroup": self.groups[nodegroupName]}
@@ -412,6 +424,36 @@ def test_pods_are_scheduled_onto_shares(rig: Rig, gpu_node: str) -> None:
         assert phases() == ["Pending", "Running", "Running", "Running"]
         for number in range(4):
             rig.kube.delete(f"/api/v1/namespaces/default/pods/p{number}")
+
+
+def test_a_node_that_eks_lets_go_is_drained_as_budgets_allow(rig: Rig, gpu_node: str) -> None:
+    """EKS User Guide, capacity types of managed node groups: cordoned, pods evicted; the instance ends once that is done."""
+    name = "drained"
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "labels": {"app": name}},
+        "spec": {"nodeName": gpu_node, "containers": [{"name": "c", "image": "example"}]},
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": name}}},
+    }
+    budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+    rig.kube.call("POST", "/api/v1/namespaces/default/pods", pod)
+    rig.kube.call("POST", budgets, budget)
+    eventually("budget", lambda: (rig.kube.get(f"{budgets}/{name}") or {}).get("status", {}).get("currentHealthy") == 1)
+    (instance,) = [i for i, raw in rig.aws.instances.items() if raw["PrivateDnsName"] == gpu_node]
+    rig.aws.held.add(instance)
+    eventually("cordoned", lambda: rig.node(gpu_node)["spec"].get("unschedulable") is True)
+    time.sleep(PATIENCE)
+    assert rig.kube.get(f"/api/v1/namespaces/default/pods/{name}") is not None
+    assert instance in rig.aws.held
+    rig.kube.delete(f"{budgets}/{name}")
+    eventually("node gone", lambda: not rig.node(gpu_node))
+    assert rig.kube.get(f"/api/v1/namespaces/default/pods/{name}") is None
 
 
 def test_what_is_not_imitated_is_said_on_the_node(rig: Rig, gpu_node: str) -> None:
