@@ -112,6 +112,15 @@ options:
       - EKS drains the nodes of a node group that is deleted, as far as pod disruption budgets allow.
     type: bool
     default: false
+  allow_replacement:
+    description:
+      - Whether a group that cannot become what is wanted is replaced. A node group keeps its AMI family, role, subnets and instance types; a
+        change of those is refused without this.
+      - The new group is made first, with as many nodes as the old one has, under the name of the old one with C(-b) added or taken away. Once it
+        is ACTIVE, the old one and its launch template are deleted; EKS drains its nodes as far as pod disruption budgets allow. What is not
+        set has the defaults in the new group. A run that was interrupted in between is finished by the next one with this option.
+    type: bool
+    default: false
   wait_timeout:
     description:
       - Seconds to wait for each node group. What a later call needs is waited for even with O(wait=false).
@@ -355,6 +364,7 @@ ARGUMENTS = ArgumentSpec(
         "kubernetes_version": {"type": "str"},
         "purge_tags": {"type": "bool", "default": True},
         "prune": {"type": "bool", "default": False},
+        "allow_replacement": {"type": "bool", "default": False},
         "pools": {"type": "list", "elements": "dict", "options": argument_options()},
         **argument_options(flat=True),
     },

@@ -10,6 +10,7 @@ import socket
 import typing as t
 
 import pytest
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import counts
 from ansible_collections.gpuops.eks.plugins.module_utils._run import patience
 from ansible_collections.gpuops.eks.plugins.modules.eks_gpu_nodepool import main
 
@@ -146,6 +147,8 @@ def expect_place(
         wire.expect("ec2:DescribeSubnets", {"Filters": filters}, {"Subnets": found})
     if types:
         expect_types(wire)
+    if absent:
+        expect_no_scaling_groups(wire)
     if cluster is not None:
         wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": list(names)})
 
@@ -422,6 +425,96 @@ def test_a_group_that_never_came_up_is_made_again(wire: Wire) -> None:
         ("eks:DeleteNodegroup", "replace"),
         ("eks:CreateNodegroup", "replace"),
     ]
+
+
+OTHER = f"{NAME}-b"
+OTHER_SUBJECT = {**SUBJECT, "nodegroupName": OTHER}
+OTHER_TEMPLATE = {**TEMPLATE, "LaunchTemplateId": "lt-2", "LaunchTemplateName": f"demo-{OTHER}"}
+REPLACING = {**PARAMS, "allow_replacement": True}
+
+
+def expect_unfit(wire: Wire, *others: str) -> None:
+    """A group with an instance type that is no longer wanted, which it cannot change, and 2 nodes."""
+    expect_place(wire, NAME, *others)
+    scaling = {"minSize": 1, "maxSize": 3, "desiredSize": 2}
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(instanceTypes=["g6.2xlarge"], scalingConfig=scaling))
+
+
+def expect_old_one_deleted(wire: Wire) -> None:
+    wire.expect("eks:DeleteNodegroup", SUBJECT, nodegroup("DELETING"))
+    wire.expect_error("eks:DescribeNodegroup", SUBJECT, "ResourceNotFoundException")
+    wire.expect("ec2:DeleteLaunchTemplate", {"LaunchTemplateId": "lt-1"})
+
+
+def other(status: str = "ACTIVE") -> dict[str, t.Any]:
+    return nodegroup(status, nodegroupName=OTHER, launchTemplate={"id": "lt-2", "name": f"demo-{OTHER}", "version": "1"})
+
+
+def test_what_cannot_be_changed_is_refused_without_consent(wire: Wire) -> None:
+    expect_unfit(wire)
+    expect_templates(wire, TEMPLATE)
+    result = wire.run(main, PARAMS)
+    assert [(fault["path"], fault["value"]) for fault in result["faults"]] == [("instances", ["g5.2xlarge"])]
+    assert "allow_replacement: true" in result["msg"]
+
+
+def test_with_consent_the_new_group_is_there_before_the_old_one_goes(wire: Wire) -> None:
+    expect_unfit(wire)
+    expect_templates(wire, TEMPLATE)
+    filters = [{"Name": "launch-template-name", "Values": [f"demo-{OTHER}"]}]
+    wire.expect("ec2:DescribeLaunchTemplates", {"Filters": filters}, {"LaunchTemplates": []})
+    expect_role(wire)
+    request = {**CREATE_TEMPLATE, "LaunchTemplateName": f"demo-{OTHER}"}
+    wire.expect("ec2:CreateLaunchTemplate", request, {"LaunchTemplate": {"LaunchTemplateId": "lt-2"}})
+    create = {
+        **CREATE_NODEGROUP,
+        **OTHER_SUBJECT,
+        "launchTemplate": {"id": "lt-2", "version": "1"},
+        "scalingConfig": {"minSize": 1, "maxSize": 3, "desiredSize": 2},
+    }
+    wire.expect("eks:CreateNodegroup", create, other("CREATING"))
+    wire.expect("eks:DescribeNodegroup", OTHER_SUBJECT, other("CREATING"))
+    wire.expect("eks:DescribeNodegroup", OTHER_SUBJECT, other())
+    expect_old_one_deleted(wire)
+    wire.expect("eks:DescribeNodegroup", OTHER_SUBJECT, other())
+    result = wire.run(main, REPLACING)
+    assert [(step["action"], step["target"], step["effect"]) for step in result["plan"]] == [
+        ("ec2:CreateLaunchTemplate", f"planned:launch-template/demo-{OTHER}", "create"),
+        ("eks:CreateNodegroup", NAME, "replace"),
+        ("eks:DeleteNodegroup", NAME, "replace"),
+        ("ec2:DeleteLaunchTemplate", "lt-1", "delete"),
+    ]
+    assert counts(result["plan"]) == {"add": 1, "change": 0, "replace": 1, "destroy": 1}
+    assert [group["name"] for group in result["nodepool"]["groups"]] == [OTHER]
+
+
+def test_a_new_group_that_never_comes_up_leaves_the_old_one_alone(wire: Wire) -> None:
+    expect_unfit(wire, OTHER)
+    wire.expect("eks:DescribeNodegroup", OTHER_SUBJECT, other("CREATING"))
+    expect_templates(wire, TEMPLATE, OTHER_TEMPLATE)
+    wire.expect("eks:DescribeNodegroup", OTHER_SUBJECT, other("CREATE_FAILED"))
+    result = wire.run(main, REPLACING)
+    assert result["failed"]
+    assert f"eks:DescribeNodegroup {OTHER}: last state CREATE_FAILED" in result["msg"]
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_replacement_that_was_interrupted_is_finished(wire: Wire, wait: bool) -> None:
+    expect_unfit(wire, OTHER)
+    wire.expect("eks:DescribeNodegroup", OTHER_SUBJECT, other("CREATING"))
+    expect_templates(wire, TEMPLATE, OTHER_TEMPLATE)
+    wire.expect("eks:DescribeNodegroup", OTHER_SUBJECT, other())
+    expect_old_one_deleted(wire)
+    wire.expect("eks:DescribeNodegroup", OTHER_SUBJECT, other())
+    assert actions(wire.run(main, {**REPLACING, "wait": wait})) == ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]
+
+
+def test_after_a_replacement_nothing_is_left_to_do(wire: Wire) -> None:
+    expect_place(wire, OTHER)
+    wire.expect("eks:DescribeNodegroup", OTHER_SUBJECT, other())
+    expect_templates(wire, OTHER_TEMPLATE)
+    result = wire.run(main, REPLACING)
+    assert (actions(result), result["changed"]) == ([], False)
 
 
 OLD = "old-us-west-2a-1gpu-spot"

@@ -687,6 +687,14 @@ POOLS_ROLE: Options = {
             "place is there. Only what carries the collection's mark is."
         ],
     },
+    "gpu_nodepools_allow_replacement": {
+        "type": "bool",
+        "default": False,
+        "description": [
+            "Whether groups that cannot become what is wanted (another AMI family, role, subnets, instance types) are replaced: a new one is made, "
+            "then the old one deleted. Refused without this."
+        ],
+    },
     "gpu_nodepools_wait_timeout": {
         "type": "int",
         "default": 2400,
@@ -975,6 +983,7 @@ FACTS = frozenset(
         "eks_autoscaling_absent_plan",
         "eks_autoscaling_diff",
         "eks_autoscaling_plan",
+        "eks_autoscaling_rendered",
         "eks_cluster_addons_result",
         "eks_cluster_diff",
         "eks_cluster_node_role",
@@ -995,7 +1004,9 @@ FACTS = frozenset(
         "eks_teardown_left",
         "eks_teardown_plan",
         "gpu_capacity_report_result",
+        "gpu_nodepools_rendered",
         "gpu_nodepools_result",
+        "gpu_sharing_rendered",
         "gpu_sharing_result",
         "gpu_verify_findings",
         "gpu_workloads_plan",

@@ -15,17 +15,13 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
-from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODEPOOL_TAG, Pool
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import (
-    GroupPlan,
-    Settings,
-    create_group,
-    is_half_made,
-)
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODEPOOL_TAG
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import GroupPlan, Settings, create_group, is_half_made
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_remove import remove
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_replace import is_made, is_ours
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import template_name
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_update import is_emptied, update_group
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_update import update_group
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
 
 Concerned = t.Callable[[str | None], bool]
@@ -60,11 +56,10 @@ def plan_pools(
     """Creates, updates and resumes side by side: first the calls that can be made at once, then those that need one of them done."""
     owner = settings.owner
     made = [group for group in groups if takes_part(group, observed.nodegroups.get(group.name), owner, prune=prunes(group.pool.name))]
-    stays = [
-        there
-        for there in _surplus(made, observed, owner, {group.pool.name for group in groups}.__contains__)
-        if there.status != "DELETING" and not prunes(there.tags.get(NODEPOOL_TAG))
-    ]
+    pools, replaced = {group.pool.name for group in groups}, {name for group in made for name in group.replaces}
+    surplus = _surplus(made, observed, owner, lambda pool: pool in pools or prunes(pool))
+    goes = [there for there in surplus if there.name in replaced or prunes(there.tags.get(NODEPOOL_TAG))]
+    stays = [there for there in surplus if there not in goes and there.status != "DELETING"]
     parts = [_plan_group(group, observed, settings) for group in made]
     before: dict[str, t.Any] = {}
     after: dict[str, t.Any] = {}
@@ -81,7 +76,7 @@ def plan_pools(
         warnings=(*(warning for part in parts for warning in part.warnings), *map(_stays, stays)),
     )
     faults = tuple(fault for part in parts for fault in part.faults)
-    removal = _pruned(made, observed, owner, prunes)
+    removal = _removal(made, goes, observed, owner, prunes)
     return PoolsPlan(plan=plan, removal=removal, after={part.after.name: part.after for part in parts}, faults=faults)
 
 
@@ -92,28 +87,26 @@ def takes_part(group: WantedGroup, there: Nodegroup | None, owner: Owner, *, pru
     """
     if group.max > 0:
         return True
-    if prune and is_emptied(group):
+    if prune and group.emptied:
         return False
     return there is not None and is_ours(there, group.pool, owner) and there.status != "DELETING" and not is_half_made(there)
 
 
 def _plan_group(group: WantedGroup, observed: Observed, settings: Settings) -> GroupPlan:
+    owner = settings.owner
     there = observed.nodegroups.get(group.name)
-    template = observed.templates.get(template_name(settings.owner, group.name))
-    if there is not None and not is_ours(there, group.pool, settings.owner):
+    name = template_name(owner, group.name)
+    template = observed.templates.get(name)
+    if there is not None and not is_ours(there, group.pool, owner):
         return GroupPlan(after=there, faults=(_foreign(group, "node group", group.name),))
-    if there is not None and there.status != "DELETING" and not is_half_made(there):
+    if there is not None and not is_made(group, there):
         return update_group(group, there, template, settings)
-    name = template_name(settings.owner, group.name)
-    made = create_group(group, there, template, settings)
+    old = [observed.nodegroups[one] for one in group.replaces if one in observed.nodegroups]
+    replaced = next((one.name for one in old if is_ours(one, group.pool, owner)), None)
+    made = create_group(group, there, template, settings, replaced=replaced)
     if template is None and name in observed.foreign_templates:
         return GroupPlan(after=made.after, faults=(*made.faults, _foreign(group, "launch template", name)))
     return made
-
-
-def is_ours(nodegroup: Nodegroup, pool: Pool, owner: Owner) -> bool:
-    """Whether a node group was made for this pool by us."""
-    return owner.owns(nodegroup.tags) and nodegroup.tags.get(NODEPOOL_TAG) == pool.name
 
 
 def _foreign(group: WantedGroup, kind: str, name: str) -> Fault:
@@ -135,15 +128,17 @@ def _stays(there: Nodegroup) -> str:
     return f"Node group {there.name} is no longer part of pool {there.tags[NODEPOOL_TAG]} and stays; prune: true would remove it."
 
 
-def _pruned(made: t.Sequence[WantedGroup], observed: Observed, owner: Owner, prunes: Concerned) -> Plan:
-    """What no pool wants any more removed, with launch templates that an interrupted run left."""
+def _removal(made: t.Sequence[WantedGroup], surplus: t.Sequence[Nodegroup], observed: Observed, owner: Owner, prunes: Concerned) -> Plan:
+    """The groups of ``surplus`` and their launch templates removed, with the templates that an interrupted run left."""
+    replaced = {name for group in made for name in group.replaces}
+    old = {template_name(owner, name) for name in replaced}
     wanted = {template_name(owner, group.name) for group in made}
     templates = [
         template
         for name, template in sorted(observed.templates.items())
-        if name not in wanted and owner.owns(template.tags) and prunes(template.tags.get(NODEPOOL_TAG))
+        if name not in wanted and owner.owns(template.tags) and (name in old or prunes(template.tags.get(NODEPOOL_TAG)))
     ]
-    return remove(_surplus(made, observed, owner, prunes), templates, owner)
+    return remove(surplus, templates, owner, replaced=replaced)
 
 
 def plan_absent(names: t.Sequence[str], observed: Observed, owner: Owner) -> Plan:

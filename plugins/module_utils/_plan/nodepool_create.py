@@ -24,7 +24,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template
     ensure_template,
     group_tags,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Effect, Step, Wait, planned
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step, Wait, planned
 
 Fields = dict[str, tuple[t.Any, t.Any]]
 _HALF_MADE = ("CREATE_FAILED", "DELETE_FAILED")
@@ -78,43 +78,48 @@ def is_busy(there: Nodegroup) -> bool:
     return there.status in _BUSY
 
 
-def create_group(group: WantedGroup, there: Nodegroup | None, template: LaunchTemplate | None, settings: Settings) -> GroupPlan:
-    """The steps to a new group. ``there`` is one of ours that is on its way out, or that never came up and is made again."""
+def create_group(
+    group: WantedGroup, there: Nodegroup | None, template: LaunchTemplate | None, settings: Settings, *, replaced: str | None = None
+) -> GroupPlan:
+    """The steps to a new group. ``there`` is one of ours of its name that goes before it, ``replaced`` the name of one that goes after it."""
     owner = settings.owner
     steps, reference = ensure_template(group, template, settings)
     role = settings.roles.get(group.pool.node_role or "")
     faults = () if group.pool.node_role else (_role_fault(group),)
-    warnings: tuple[str, ...] = ()
-    needs: tuple[Wait, ...] = ()
-    effect: Effect = "create"
-    if there is not None:
-        needs = (Wait(waiter="nodegroup_deleted", arguments=subject(owner, group.name)),)
-    if there is not None and is_half_made(there):
-        effect = "replace"
-        reason = f"the group is {there.status}"
-        warnings = (f"Node group {there.name} is {there.status} and is made again. {' '.join(there.issues)}".strip(),)
-        steps.append(
-            Step(action="eks:DeleteNodegroup", target=there.name, effect=effect, reason=reason, request=subject(owner, there.name))
-        )
+    needs = () if there is None else (Wait(waiter="nodegroup_deleted", arguments=subject(owner, group.name)),)
+    deletes, reason, warnings = _cleared(there, settings)
     after = _new_group(group, settings, role or "", reference)
-    target = there.name if there is not None else after.arn
     create = Step(
         action="eks:CreateNodegroup",
-        target=target,
-        effect=effect,
+        target=replaced or (there.name if there is not None else after.arn),
+        effect="replace" if replaced or deletes else "create",
+        reason=reason or (f"takes the place of {replaced}" if replaced else ""),
         request=merged(_request(after, owner), group.pool.overrides.node_group),
         needs=needs,
         passing=(*TEMPLATE_NOT_READY, *_ROLE_NOT_READY),
     )
     return GroupPlan(
         after=after,
-        steps=(*steps, *(() if needs else (create,))),
+        steps=(*steps, *deletes, *(() if needs else (create,))),
         later=(create,) if needs else (),
         waits=(Wait(waiter="nodegroup_active", arguments=subject(owner, group.name)),),
         fields={name: (None, value) for name, value in _summary(after).items()},
         warnings=warnings,
         faults=faults,
     )
+
+
+def _cleared(there: Nodegroup | None, settings: Settings) -> tuple[tuple[Step, ...], str, tuple[str, ...]]:
+    """The step that deletes a group of the same name, unless EKS is at it; the reason and warnings."""
+    if there is None or there.status == "DELETING":
+        return (), "", ()
+    half_made = is_half_made(there)
+    reason = f"the group is {there.status}" if half_made else "the group was made for what is no longer wanted"
+    warnings = (f"Node group {there.name} is {there.status} and is made again. {' '.join(there.issues)}".strip(),) if half_made else ()
+    request = subject(settings.owner, there.name)
+    settled = (Wait(waiter="nodegroup_settled", arguments=request),) if is_busy(there) else ()
+    delete = Step(action="eks:DeleteNodegroup", target=there.name, effect="replace", reason=reason, request=request, needs=settled)
+    return (delete,), reason, warnings
 
 
 def _role_fault(group: WantedGroup) -> Fault:

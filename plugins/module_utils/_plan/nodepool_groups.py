@@ -40,7 +40,8 @@ class WantedGroup:
     """One node group of a pool. ``zone`` is None for a group over all zones of the pool.
 
     ``fitting`` are the names of all instance types that satisfy the pool, ``matching`` those of them that are offered where the group is,
-    ``instance_types`` those that a new group gets. ``reservations`` are the ids of the capacity reservations that the group is for.
+    ``instance_types`` those that a new group gets. ``reservations`` are the ids of the capacity reservations that the group is for,
+    ``replaces`` are names of groups of ours that go, with their launch templates, once this one is there.
     """
 
     name: str
@@ -52,6 +53,7 @@ class WantedGroup:
     matching: tuple[InstanceType, ...]
     fitting: frozenset[str] = frozenset()
     reservations: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
     min: int = 0
     max: int = 0
     desired: int = 0
@@ -73,6 +75,15 @@ class WantedGroup:
     def wanted_labels(self) -> dict[str, str]:
         """The labels of the group's nodes; a label that the user set stays."""
         return {**accelerator_label(self.pool, self.first_type), **self.pool.wanted_labels}
+
+    @property
+    def manages_max(self) -> bool:
+        return self.pool.scaling.max is not None or self.pool.max_gpus is not None
+
+    @property
+    def emptied(self) -> bool:
+        """Whether what the user set leaves no node to the group."""
+        return self.max == 0 and self.manages_max
 
     @property
     def subnet_ids(self) -> tuple[str, ...]:

@@ -17,9 +17,10 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait
 
 
-def remove(groups: t.Sequence[Nodegroup], templates: t.Sequence[LaunchTemplate], owner: Owner) -> Plan:
+def remove(groups: t.Sequence[Nodegroup], templates: t.Sequence[LaunchTemplate], owner: Owner, *, replaced: t.Container[str] = ()) -> Plan:
     """The node groups deleted side by side, then the launch templates, each when the group that it belongs to is gone.
 
+    ``replaced`` are names of groups whose place others have taken.
     EKS deletes no group that it still creates or updates (ResourceInUseException): those come after the others, each when it has settled.
     """
     gone = {there.name: Wait(waiter="nodegroup_deleted", arguments=subject(owner, there.name)) for there in groups}
@@ -27,7 +28,7 @@ def remove(groups: t.Sequence[Nodegroup], templates: t.Sequence[LaunchTemplate],
         Step(
             action="eks:DeleteNodegroup",
             target=there.name,
-            effect="delete",
+            effect="replace" if there.name in replaced else "delete",
             request=subject(owner, there.name),
             needs=(Wait(waiter="nodegroup_settled", arguments=subject(owner, there.name)),) if is_busy(there) else (),
         )

@@ -22,18 +22,18 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api, warm_pool_to_api
-from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool, WarmPool
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import WarmPool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import RESOURCES_PREFIX
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import tag_changes
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import (
     Fields,
     GroupPlan,
     Settings,
-    ami_type,
     is_busy,
     subject,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_replace import immutable
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import (
     TEMPLATE_NOT_READY,
     content_of_existing,
@@ -86,7 +86,7 @@ def update_group(group: WantedGroup, there: Nodegroup, template: LaunchTemplate 
         waits=tuple(waits),
         fields={**config_fields, **tag_fields, **version_fields},
         warnings=_warnings(group, there, template),
-        faults=_immutable(group, there, settings),
+        faults=_immutable(group, there),
     )
 
 
@@ -122,11 +122,11 @@ def _scaling(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
     """Only what the user set; the number of nodes an autoscaler chose is touched only to stay within new limits."""
     pool = group.pool
     wanted = {"min": there.min, "max": there.max, "desired": there.desired}
-    if pool.scaling.min is not None or is_emptied(group):
+    if pool.scaling.min is not None or group.emptied:
         wanted["min"] = group.min
-    if _manages_max(pool):
+    if group.manages_max:
         wanted["max"] = max(group.max, _LEAST_MAX)
-    if pool.scaling.desired is not None or is_emptied(group):
+    if pool.scaling.desired is not None or group.emptied:
         wanted["desired"] = group.desired
     within = max(wanted["min"], min(wanted["desired"], wanted["max"]))
     reason = "" if within == wanted["desired"] else f"{wanted['desired']} nodes are outside the new limits"
@@ -141,15 +141,6 @@ def _scaling(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
         after=changed,
         reason=reason,
     )
-
-
-def _manages_max(pool: Pool) -> bool:
-    return pool.scaling.max is not None or pool.max_gpus is not None
-
-
-def is_emptied(group: WantedGroup) -> bool:
-    """Whether what the user set leaves no node to a group."""
-    return group.max == 0 and _manages_max(group.pool)
 
 
 def _labels(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
@@ -327,38 +318,23 @@ def _template_version(
     return steps, fields, dataclasses.replace(there, launch_template=reference)
 
 
-def _immutable(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[Fault, ...]:
+def _immutable(group: WantedGroup, there: Nodegroup) -> tuple[Fault, ...]:
     """What the user set and a node group cannot change."""
-    pool = group.pool
-    role = settings.roles.get(pool.node_role or "")
-    unfit = [name for name in there.instance_types if name not in group.fitting]
-    wanted_subnets = set(group.subnet_ids)
-    fixed_subnets = bool(pool.subnets or pool.zones) and not any(is_planned(subnet) for subnet in wanted_subnets)
-    differs = {
-        "ami.family": (pool.ami_family, there.ami_type) if pool.ami_family and ami_type(group) != there.ami_type else None,
-        "ami": (True, there.ami_type) if pool.ami.custom and there.ami_type != "CUSTOM" else None,
-        "iam.node_role": (pool.node_role, there.node_role) if role and not is_planned(role) and role != there.node_role else None,
-        "instances": (list(group.instance_types), ", ".join(there.instance_types)) if unfit else None,
-        "network.subnets": (sorted(wanted_subnets), ", ".join(there.subnets))
-        if fixed_subnets and wanted_subnets != set(there.subnets)
-        else None,
-    }
     return tuple(
         Fault(
-            path=join(pool.path, name),
-            value=pair[0],
-            allowed=f"what node group {there.name} has, {pair[1]}: it cannot be changed, and replacing groups (allow_replacement) is not in "
-            "this release",
+            path=join(group.pool.path, name),
+            value=wanted,
+            allowed=f"what node group {there.name} has, {has}: it cannot be changed; allow_replacement: true makes another group and deletes this "
+            "one once that is there",
             source=_IMMUTABLE_SOURCE,
         )
-        for name, pair in differs.items()
-        if pair is not None
+        for name, (wanted, has) in immutable(group, there).items()
     )
 
 
 def _warnings(group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None) -> tuple[str, ...]:
     warnings = []
-    if is_emptied(group):
+    if group.emptied:
         warnings.append(
             f"Node group {there.name} has a share of 0 nodes in pool {group.pool.name} and stays without nodes; EKS takes no maximum below "
             f"{_LEAST_MAX}, so that an autoscaler could still add a node until the next run."

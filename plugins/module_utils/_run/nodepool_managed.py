@@ -19,8 +19,9 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import ClusterData
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, plan_absent, plan_pools, takes_part
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings, is_half_made
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Resolution, WantedGroup, resolve_groups
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_replace import is_made, settle
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_result import pool_result
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import (
     TemplateSettings,
@@ -42,7 +43,10 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     run, owner = context.run, context.owner
     nodegroups = _nodegroups(run.aws, owner, _concerned(context, pools)) if context.cluster else {}
     resolutions = {pool.name: resolve_groups(pool, context.subnets[pool.name], context.facts) for pool in pools}
-    groups = [group for resolution in resolutions.values() for group in resolution.groups]
+    allow = bool(run.params.get("allow_replacement"))
+    groups = [
+        settle(group, nodegroups, owner, allow_replacement=allow) for resolution in resolutions.values() for group in resolution.groups
+    ]
     made = [group for group in groups if takes_part(group, nodegroups.get(group.name), owner, prune=context.prune)]
     observed = _observed(run.aws, owner, made, nodegroups)
     roles, role_faults = _roles(run.aws, pools, made, observed)
@@ -62,7 +66,7 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     warnings = (*_resolution_warnings(tuple(resolutions.values())), *planned.plan.warnings)
 
     def results(nodegroups: t.Mapping[str, Nodegroup]) -> dict[str, Result]:
-        return {pool.name: pool_result(pool, resolutions[pool.name].groups, nodegroups) for pool in pools}
+        return {pool.name: pool_result(pool, [group for group in groups if group.pool.name == pool.name], nodegroups) for pool in pools}
 
     return Part(
         plan=dataclasses.replace(planned.plan, warnings=warnings),
@@ -142,14 +146,9 @@ def _observed(aws: Aws, owner: Owner, groups: t.Sequence[WantedGroup], nodegroup
         foreign = frozenset(template["LaunchTemplateName"] for template in found)
     for group in groups:
         name, there = template_name(owner, group.name), nodegroups.get(group.name)
-        if name in templates and (_is_made(there) or manages_template(group.pool)):
+        if name in templates and (is_made(group, there) or manages_template(group.pool)):
             templates[name] = _with_versions(aws, templates[name], there)
     return Observed(nodegroups=nodegroups, templates=templates, foreign_templates=foreign)
-
-
-def _is_made(there: Nodegroup | None) -> bool:
-    """Whether the group will be made in this run."""
-    return there is None or there.status == "DELETING" or is_half_made(there)
 
 
 def _with_versions(aws: Aws, template: LaunchTemplate, there: Nodegroup | None) -> LaunchTemplate:
@@ -166,7 +165,7 @@ def _roles(aws: Aws, pools: t.Sequence[Pool], groups: t.Sequence[WantedGroup], o
     roles: dict[str, str] = {}
     faults: dict[str, Fault] = {}
     kept = {group.pool.name for group in groups}
-    kept -= {group.pool.name for group in groups if _is_made(observed.nodegroups.get(group.name))}
+    kept -= {group.pool.name for group in groups if is_made(group, observed.nodegroups.get(group.name))}
     for pool in pools:
         given = pool.node_role
         if given is None or given in roles or given in faults:

@@ -28,6 +28,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups i
     group_name,
     resolve_groups,
 )
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_replace import settle
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_result import pool_result
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import pool_tags, template_name
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step, Wait
@@ -716,6 +717,156 @@ def test_what_cannot_be_changed_is_refused(params: dict[str, t.Any], there: dict
     (fault,) = plan(pool(**params), observed(existing(pool(), **there))).faults
     assert fault.path == path
     assert "allow_replacement" in fault.allowed
+
+
+OTHER = f"{NAME}-b"
+BOTTLEROCKET = {"ami": {"family": "bottlerocket"}}
+REASON = f"takes the place of {NAME}"
+
+
+def settled(wanted: Pool, there: t.Mapping[str, Nodegroup], *, allow: bool = True) -> list[WantedGroup]:
+    return [settle(one, there, OWNER, allow_replacement=allow) for one in groups_of(wanted)]
+
+
+def replacing(wanted: Pool, there: Observed, *, allow: bool = True) -> PoolsPlan:
+    return plan_pools(settled(wanted, there.nodegroups, allow=allow), there, SETTINGS)
+
+
+def named(there: Nodegroup, name: str, **changes: t.Any) -> Nodegroup:
+    return dataclasses.replace(there, name=name, **changes)
+
+
+@pytest.mark.parametrize(
+    ("params", "there"),
+    [
+        (BOTTLEROCKET, {}),
+        ({"ami": {"id": "ami-0123456789abcdef0"}}, {}),
+        ({}, {"node_role": "arn:aws:iam::123456789012:role/other"}),
+        ({}, {"instance_types": ("g6.2xlarge",)}),
+        ({}, {"subnets": ("subnet-x",)}),
+    ],
+)
+def test_with_consent_a_group_that_cannot_be_changed_is_replaced(params: dict[str, t.Any], there: dict[str, t.Any]) -> None:
+    planned = replacing(pool(**params), with_templates(existing(pool(), **there)))
+    assert planned.faults == ()
+    template, create = planned.plan.steps
+    assert (template.action, template.request["LaunchTemplateName"]) == ("ec2:CreateLaunchTemplate", f"demo-{OTHER}")
+    assert (create.action, create.target, create.effect, create.reason) == ("eks:CreateNodegroup", NAME, "replace", REASON)
+    assert create.request["nodegroupName"] == OTHER
+    assert [wait.arguments["nodegroupName"] for wait in planned.plan.waits] == [OTHER]
+    assert [(step.action, step.target, step.effect) for step in planned.removal.steps] == [
+        ("eks:DeleteNodegroup", NAME, "replace"),
+        ("ec2:DeleteLaunchTemplate", f"lt-{NAME}", "delete"),
+    ]
+    assert planned.plan.warnings == ()
+
+
+@pytest.mark.parametrize("allow", [True, False])
+def test_a_group_that_took_the_place_of_another_keeps_its_name(allow: bool) -> None:
+    there = with_templates(named(existing(pool(**BOTTLEROCKET)), OTHER))
+    planned = replacing(pool(**BOTTLEROCKET), there, allow=allow)
+    assert (planned.plan.steps, planned.plan.waits, planned.removal.steps, planned.plan.warnings) == ((), (), (), ())
+    (shown,) = pool_result(pool(), settled(pool(**BOTTLEROCKET), there.nodegroups, allow=allow), planned.after)["groups"]
+    assert (shown["name"], shown["status"]) == (OTHER, "ACTIVE")
+
+
+def test_the_next_replacement_takes_the_first_name_again() -> None:
+    planned = replacing(pool(), with_templates(named(existing(pool(), instance_types=("g6.2xlarge",)), OTHER)))
+    assert planned.plan.steps[1].request["nodegroupName"] == NAME
+    assert calls(planned.removal.steps) == [("eks:DeleteNodegroup", OTHER), ("ec2:DeleteLaunchTemplate", f"lt-{OTHER}")]
+
+
+def test_a_second_name_stays_within_the_limit() -> None:
+    long = pool(name="a" * 60)
+    there = existing(long, instance_types=("g6.2xlarge",))
+    (one,) = settled(long, {there.name: there})
+    assert (len(one.name), one.replaces) == (63, (there.name,))
+    assert one.name != there.name
+
+
+@pytest.mark.parametrize(
+    ("params", "scaling"),
+    [
+        ({}, {"minSize": 1, "maxSize": 50, "desiredSize": 7}),
+        ({"scaling": {"max": 5}}, {"minSize": 1, "maxSize": 5, "desiredSize": 5}),
+        ({"scaling": {"min": 9, "max": 20}}, {"minSize": 9, "maxSize": 20, "desiredSize": 9}),
+        ({"scaling": {"min": 0, "max": 5, "desired": 2}}, {"minSize": 0, "maxSize": 5, "desiredSize": 2}),
+    ],
+)
+def test_the_new_group_has_as_many_nodes_as_the_old_one(params: dict[str, t.Any], scaling: dict[str, int]) -> None:
+    planned = replacing(pool(**BOTTLEROCKET, **params), with_templates(existing(pool(), min=1, max=50, desired=7)))
+    assert planned.plan.steps[1].request["scalingConfig"] == scaling
+
+
+INTERRUPTED: list[tuple[dict[str, t.Any], dict[str, t.Any], list[tuple[str, str]], list[tuple[str, str]]]] = [
+    (  # the new group is being made
+        {},
+        {"status": "CREATING"},
+        [],
+        [("eks:DeleteNodegroup", NAME), ("ec2:DeleteLaunchTemplate", f"lt-{NAME}")],
+    ),
+    ({"status": "DELETING"}, {}, [], [("ec2:DeleteLaunchTemplate", f"lt-{NAME}")]),
+    (  # the new group never came up
+        {},
+        {"status": "CREATE_FAILED"},
+        [("eks:DeleteNodegroup", OTHER), ("eks:CreateNodegroup", NAME)],
+        [("eks:DeleteNodegroup", NAME), ("ec2:DeleteLaunchTemplate", f"lt-{NAME}")],
+    ),
+    (  # in the meantime something else is wanted
+        {},
+        {"ami_type": "AL2023_x86_64_NVIDIA", "status": "CREATING"},
+        [("eks:DeleteNodegroup", OTHER), ("eks:CreateNodegroup", NAME)],
+        [("eks:DeleteNodegroup", NAME), ("ec2:DeleteLaunchTemplate", f"lt-{NAME}")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "steps", "removal"), INTERRUPTED)
+def test_a_replacement_is_finished_after_an_interruption(
+    old: dict[str, t.Any], new: dict[str, t.Any], steps: list[tuple[str, str]], removal: list[tuple[str, str]]
+) -> None:
+    wanted = pool(**BOTTLEROCKET)
+    groups = [existing(pool(), **old), named(existing(wanted), OTHER, **new)]
+    planned = replacing(wanted, with_templates(*groups))
+    made = [step for step in planned.plan.steps if step.action != "ec2:CreateLaunchTemplateVersion"]
+    assert calls(made) == steps
+    assert calls(planned.removal.steps) == removal
+    assert planned.faults == ()
+    if steps:
+        busy = new["status"] == "CREATING"
+        assert [need.waiter for step in made for need in step.needs] == (["nodegroup_settled"] if busy else []) + ["nodegroup_deleted"]
+
+
+def test_a_template_that_an_interrupted_replacement_left_is_removed() -> None:
+    old, new = existing(pool()), named(existing(pool(**BOTTLEROCKET)), OTHER)
+    there = dataclasses.replace(with_templates(old, new), nodegroups={OTHER: new})
+    planned = replacing(pool(**BOTTLEROCKET), there)
+    assert (planned.plan.steps, calls(planned.removal.steps)) == ((), [("ec2:DeleteLaunchTemplate", f"lt-{NAME}")])
+
+
+def test_a_change_that_was_taken_back_in_the_middle_keeps_the_old_group() -> None:
+    planned = replacing(pool(), with_templates(existing(pool()), named(existing(pool()), OTHER, subnets=("subnet-x",))))
+    assert planned.plan.steps == ()
+    assert calls(planned.removal.steps) == [("eks:DeleteNodegroup", OTHER), ("ec2:DeleteLaunchTemplate", f"lt-{OTHER}")]
+
+
+def test_without_consent_the_old_group_of_an_interrupted_replacement_stays_and_is_said() -> None:
+    there = with_templates(existing(pool()), named(existing(pool(**BOTTLEROCKET)), OTHER))
+    planned = replacing(pool(**BOTTLEROCKET), there, allow=False)
+    assert (planned.plan.steps, planned.removal.steps, planned.faults) == ((), (), ())
+    assert planned.plan.warnings == (f"Node group {NAME} is no longer part of pool inference and stays; prune: true would remove it.",)
+
+
+def test_a_group_of_somebody_else_is_in_the_way_of_a_replacement() -> None:
+    there = with_templates(existing(pool()), named(existing(pool()), OTHER, tags={}))
+    planned = replacing(pool(**BOTTLEROCKET), there)
+    assert (planned.plan.steps, [fault.path for fault in planned.faults]) == ((), ["name"])
+
+
+def test_a_group_that_the_user_left_no_node_is_not_replaced() -> None:
+    there = with_templates(existing(pool(), max=1), existing(pool(zones=["us-west-2b"]), instance_types=("g6.2xlarge",), max=1))
+    planned = replacing(pool(zones=["us-west-2a", "us-west-2b"], scaling={"max": 1}), there)
+    assert (planned.plan.steps, planned.removal.steps, planned.faults) == ((), (), ())
 
 
 def test_new_types_and_subnets_are_reported_and_not_drift() -> None:
