@@ -147,8 +147,6 @@ def expect_place(
         wire.expect("ec2:DescribeSubnets", {"Filters": filters}, {"Subnets": found})
     if types:
         expect_types(wire)
-    if absent:
-        expect_no_scaling_groups(wire)
     if cluster is not None:
         wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": list(names)})
 
