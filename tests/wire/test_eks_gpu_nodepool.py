@@ -134,7 +134,12 @@ def nodegroup(status: str = "ACTIVE", **changes: t.Any) -> dict[str, t.Any]:
 
 
 def expect_place(
-    wire: Wire, *names: str, cluster: str | None = "ACTIVE", subnets: tuple[str, ...] = ("subnet-a",), types: bool = True
+    wire: Wire,
+    *names: str,
+    cluster: str | None = "ACTIVE",
+    subnets: tuple[str, ...] = ("subnet-a",),
+    types: bool = True,
+    absent: bool = False,
 ) -> None:
     wire.expect("sts:GetCallerIdentity", {}, {"Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:user/me", "UserId": "u"})
     if cluster is None:
@@ -147,6 +152,8 @@ def expect_place(
         wire.expect("ec2:DescribeSubnets", {"Filters": filters}, {"Subnets": found})
     if types:
         expect_types(wire)
+    if absent:
+        expect_no_scaling_groups(wire)
     if cluster is not None:
         wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": list(names)})
 
@@ -161,6 +168,17 @@ def expect_types(wire: Wire, *, types: tuple[dict[str, t.Any], ...] = (TYPE,), z
 def expect_templates(wire: Wire, *templates: dict[str, t.Any]) -> None:
     filters = [{"Name": "tag:gpuops.eks/owner", "Values": [OWNER]}]
     wire.expect("ec2:DescribeLaunchTemplates", {"Filters": filters}, {"LaunchTemplates": list(templates)})
+
+
+def expect_no_scaling_groups(wire: Wire, *templates: dict[str, t.Any], first: bool = True) -> None:
+    """What is looked at for pools of Auto Scaling groups; ``templates`` are those of node groups, none of theirs, read ``first`` or last."""
+    filters = [{"Name": "tag:gpuops.eks/owner", "Values": [OWNER]}]
+    reads = [
+        ("ec2:DescribeLaunchTemplates", {"LaunchTemplates": list(templates)}),
+        ("autoscaling:DescribeAutoScalingGroups", {"AutoScalingGroups": []}),
+    ]
+    for action, reply in reads if first else reads[::-1]:
+        wire.expect(action, {"Filters": filters}, reply)
 
 
 def expect_names(wire: Wire, *taken: dict[str, t.Any]) -> None:
@@ -550,6 +568,7 @@ def test_pruning_removes_what_no_pool_wants_once_the_new_groups_are_there(wire: 
     expect_templates(wire, OLD_TEMPLATE)
     expect_names(wire)
     expect_role(wire)
+    expect_no_scaling_groups(wire, OLD_TEMPLATE, first=False)
     wire.expect("ec2:CreateLaunchTemplate", CREATE_TEMPLATE, {"LaunchTemplate": {"LaunchTemplateId": "lt-1"}})
     wire.expect("eks:CreateNodegroup", CREATE_NODEGROUP, nodegroup("CREATING"))
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup("CREATING"))
@@ -571,6 +590,7 @@ def test_pruning_with_an_empty_list_removes_the_last_pool(wire: Wire) -> None:
     expect_place(wire, OLD, "other", types=False)
     expect_old(wire)
     expect_templates(wire, OLD_TEMPLATE)
+    expect_no_scaling_groups(wire, OLD_TEMPLATE, first=False)
     expect_old_deleted(wire)
     assert actions(wire.run(main, {**POOLS, "pools": [], "prune": True})) == ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]
 
@@ -580,6 +600,7 @@ def test_pruning_in_check_mode_only_plans(wire: Wire) -> None:
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
     expect_old(wire)
     expect_templates(wire, TEMPLATE, OLD_TEMPLATE)
+    expect_no_scaling_groups(wire, TEMPLATE, OLD_TEMPLATE, first=False)
     assert actions(wire.run(main, {**POOLS, "prune": True}, check_mode=True)) == ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]
 
 
@@ -587,11 +608,12 @@ def test_pruning_one_pool_leaves_the_others_alone(wire: Wire) -> None:
     expect_place(wire, NAME, OLD)
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
     expect_templates(wire, TEMPLATE, OLD_TEMPLATE)
+    expect_no_scaling_groups(wire, TEMPLATE, OLD_TEMPLATE, first=False)
     assert actions(wire.run(main, {**PARAMS, "prune": True})) == []
 
 
 def test_delete(wire: Wire) -> None:
-    expect_place(wire, NAME, subnets=(), types=False)
+    expect_place(wire, NAME, subnets=(), types=False, absent=True)
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
     expect_templates(wire, TEMPLATE)
     wire.expect("eks:DeleteNodegroup", SUBJECT, nodegroup("DELETING"))
@@ -605,7 +627,7 @@ def test_delete(wire: Wire) -> None:
 
 @pytest.mark.parametrize("settled", ["ACTIVE", "DEGRADED", "CREATE_FAILED"])
 def test_delete_of_a_group_that_is_being_made(wire: Wire, settled: str) -> None:
-    expect_place(wire, NAME, subnets=(), types=False)
+    expect_place(wire, NAME, subnets=(), types=False, absent=True)
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup("CREATING"))
     expect_templates(wire, TEMPLATE)
     for status in ("CREATING", settled):
@@ -618,7 +640,7 @@ def test_delete_of_a_group_that_is_being_made(wire: Wire, settled: str) -> None:
 
 
 def test_delete_when_the_cluster_is_gone(wire: Wire) -> None:
-    expect_place(wire, cluster=None, subnets=(), types=False)
+    expect_place(wire, cluster=None, subnets=(), types=False, absent=True)
     expect_templates(wire)
     result = wire.run(main, {"cluster_name": "demo", "pools": [{"name": "inference"}], "state": "absent"})
     assert not result["changed"]

@@ -170,8 +170,6 @@ def _provisioner(pool: Pool, path: str) -> list[Fault]:
     given, where = pool.get("provisioner"), join(path, "provisioner")
     if given is None:
         return [Fault(path=where, value=None, allowed=f"required: {_K}, {_M} or {_A}", source=_RULES_SOURCE)]
-    if given == _A:
-        return [Fault(path=where, value=given, allowed=f"{_M} or {_K}; {given} is not in this release", source=_RELEASE)]
     if given == "auto_mode":
         allowed = (
             f"{_K}, {_M} or {_A}; auto_mode is reserved: EKS Auto Mode runs its own device plugin, so that GPUs cannot be shared there"

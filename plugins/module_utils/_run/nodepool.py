@@ -22,7 +22,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults impo
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import POOL_OPTIONS
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, combine, is_planned, needing
-from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool_karpenter, nodepool_managed
+from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool_asg, nodepool_karpenter, nodepool_managed
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Params, Run
 from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Provisioner, Result
 
@@ -44,6 +44,7 @@ _FORMS = {
 
 _PROVISIONERS: dict[str, Provisioner] = {
     "managed_node_group": nodepool_managed,
+    "auto_scaling_group": nodepool_asg,
     "karpenter": nodepool_karpenter,
 }
 

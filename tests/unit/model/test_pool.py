@@ -72,7 +72,7 @@ BAD: list[tuple[dict[str, t.Any], str, str]] = [
     ({"name": "a" * 64}, "name", "63"),
     ({"provisioner": None}, "provisioner", "required"),
     ({"provisioner": "karpenter", "scaling": {"min": 1}}, "scaling.min", "auto_scaling_group can"),
-    ({"provisioner": "auto_scaling_group"}, "provisioner", "not in this release"),
+    ({"provisioner": "auto_scaling_group", "repair": {"enabled": True}}, "repair.enabled", "managed_node_group and karpenter can"),
     ({"provisioner": "auto_mode"}, "provisioner", "device plugin"),
     ({"instances": None}, "instances", "instances.types or instances.families"),
     ({"instances": {"sizes": ["large"]}}, "instances", "instances.types or instances.families"),
