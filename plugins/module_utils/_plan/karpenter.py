@@ -103,33 +103,45 @@ def wanted_objects(
 def _of_pool(
     target: KarpenterPool, observed: Observed, settings: manifests.Settings, weights: t.Mapping[str, int], surplus: t.Sequence[Object]
 ) -> t.Iterator[Wanted]:
-    pools = {part.name: observed.find(NODE_POOL.kind, part.name) for part in target.parts}
-    if (class_ := _node_class(target, settings, observed, [live for live in pools.values() if live])) is not None:
-        yield class_
-    names = list(dict.fromkeys([*pools, *map(name_of, surplus)]))
-    for name in target.overlay_names:
-        live, leaving = _live(observed.find(NODE_OVERLAY.kind, name))
-        manifest = manifests.overlay(target, name, weight=weights[name], node_pools=names, live=live)
-        yield Wanted(target=target, manifest=manifest, live=live, leaving=leaving)
+    """Nothing but its NodePools where another tool keeps those: what they need is that tool's as well."""
+    names = [part.name for part in target.parts]
+    if not kept_by(target, observed):
+        if (class_ := _node_class(target, settings, observed)) is not None:
+            yield class_
+        for name in target.overlay_names:
+            live, leaving = _live(observed.find(NODE_OVERLAY.kind, name))
+            node_pools = list(dict.fromkeys([*names, *map(name_of, surplus)]))
+            manifest = manifests.overlay(target, name, weight=weights[name], node_pools=node_pools, live=live)
+            yield Wanted(target=target, manifest=manifest, live=live, leaving=leaving)
     for part in target.parts:
-        live, leaving = _live(pools[part.name])
+        live, leaving = _live(observed.find(NODE_POOL.kind, part.name))
         yield Wanted(target=target, manifest=manifests.node_pool(target, part, live), live=live, leaving=leaving)
 
 
-def _node_class(target: KarpenterPool, settings: manifests.Settings, observed: Observed, node_pools: t.Sequence[Object]) -> Wanted | None:
-    """The class of an adopted NodePool is the one that it names; where nothing is set of it, there is nothing to apply."""
-    name = class_name(target.pool, node_pools)
+def _node_class(target: KarpenterPool, settings: manifests.Settings, observed: Observed) -> Wanted | None:
+    """The class of an adopted NodePool is the one that it names, whosever that is; where nothing is set of it, there is nothing to apply."""
+    name = class_name(target, observed)
     live, leaving = _live(observed.find(EC2_NODE_CLASS.kind, name))
-    manifest = manifests.node_class(target, settings, live, name=name)
-    if manifests.is_adopted(live) and target.pool.adopt and "spec" not in manifest:
+    seen = live
+    if live is not None and manifests.is_ours(live) and manifests.pool_of(live) != target.pool.name:
+        seen = {**live, "metadata": {"name": name}}
+    manifest = manifests.node_class(target, settings, seen, name=name)
+    if manifests.is_adopted(seen) and target.pool.adopt and "spec" not in manifest:
         return None
     return Wanted(target=target, manifest=manifest, live=live, leaving=leaving)
 
 
-def class_name(pool: Pool, node_pools: t.Sequence[Object]) -> str:
-    """The name of a pool's EC2NodeClass: its own, or the one that an adopted NodePool of it names."""
-    adopted = next((obj for obj in node_pools if pool.adopt and manifests.is_adopted(obj)), None)
-    return str(value_at(adopted, "spec", "template", "spec", "nodeClassRef", "name") or pool.name)
+def class_name(target: KarpenterPool, observed: Observed) -> str:
+    """The name of a pool's EC2NodeClass: its own, or the one that its NodePool names where that is not ours."""
+    found = (observed.find(NODE_POOL.kind, part.name) for part in target.parts)
+    other = next((obj for obj in found if obj and ((target.pool.adopt and manifests.is_adopted(obj)) or gitops_tool(obj))), None)
+    return str(value_at(other, "spec", "template", "spec", "nodeClassRef", "name") or target.pool.name)
+
+
+def kept_by(target: KarpenterPool, observed: Observed) -> str | None:
+    """The tool that keeps a NodePool of the pool as its own repository has it."""
+    found = (observed.find(NODE_POOL.kind, part.name) for part in target.parts)
+    return next((tool for obj in found if obj and (tool := gitops_tool(obj))), None)
 
 
 def _live(obj: Object | None) -> tuple[Object | None, Object | None]:
@@ -156,7 +168,7 @@ def plan_present(wanted: t.Sequence[Wanted], targets: t.Sequence[KarpenterPool],
     """Objects are applied in order and waited for together; what somebody else's tool keeps is left alone."""
     plans, waits = [], []
     for one in wanted:
-        if one.live is not None and gitops_tool(one.live):
+        if is_kept(one, observed):
             continue
         plan = _apply(one, observed)
         plans.append(plan)
@@ -180,6 +192,11 @@ def _apply(one: Wanted, observed: Observed) -> Plan:
 
 def _typed(obj: Object, like: Object) -> Object:
     return {**obj, "apiVersion": like["apiVersion"], "kind": like["kind"]}
+
+
+def is_kept(one: Wanted, observed: Observed) -> bool:
+    """Whether another tool keeps the object, or its pool."""
+    return bool(kept_by(one.target, observed)) or (one.live is not None and gitops_tool(one.live) is not None)
 
 
 def ready(obj: Object) -> Wait:

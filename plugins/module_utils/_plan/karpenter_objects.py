@@ -284,10 +284,16 @@ def _requirements(target: KarpenterPool, part: Part, live: Object | None) -> lis
         ARCHITECTURE: pool.instances.architectures == DEFAULT_ARCHITECTURES,
         CAPACITY_TYPE: pool.capacity_types == DEFAULT_CAPACITY,
     }
-    known = {requirement["key"] for requirement in there}
-    set_ = [one for one in wanted if not (one["key"] in known and defaults.get(one["key"]))]
-    keys = {requirement["key"] for requirement in set_}
-    return [*set_, *(requirement for requirement in there if requirement["key"] not in keys)]
+    theirs, ours = _by_key(there), _by_key(wanted)
+    given = {key: found for key, found in ours.items() if not (key in theirs and defaults.get(key))}
+    return [one for found in (theirs | given).values() for one in found]  # each in its place, so that nothing differs the next time
+
+
+def _by_key(wanted: t.Iterable[Requirement]) -> dict[str, list[Requirement]]:
+    found: dict[str, list[Requirement]] = {}
+    for requirement in wanted:
+        found.setdefault(requirement["key"], []).append(requirement)
+    return found
 
 
 def _taints_field(pool: Pool) -> Field:

@@ -23,7 +23,8 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter import 
     Wanted,
     class_name,
     conflicts,
-    gitops_tool,
+    is_kept,
+    kept_by,
     plan_absent,
     plan_present,
     plan_removal,
@@ -145,13 +146,6 @@ def _observed(kube: Kubernetes | None, there: Controller) -> Observed:
     return Observed(node_classes=read(EC2_NODE_CLASS), node_overlays=read(NODE_OVERLAY), node_pools=read(NODE_POOL))
 
 
-def _class_of(target: KarpenterPool, observed: Observed) -> tuple[str, Object | None]:
-    """Name of the pool's EC2NodeClass, and the class as it is."""
-    found = [observed.find(NODE_POOL.kind, part.name) for part in target.parts]
-    name = class_name(target.pool, [obj for obj in found if obj is not None])
-    return name, observed.find(EC2_NODE_CLASS.kind, name)
-
-
 def _settings(context: Context, targets: t.Sequence[KarpenterPool], observed: Observed) -> tuple[Settings, list[Fault]]:
     """What the objects of all pools need to know; what does not exist as faults."""
     run, cluster = context.run, context.cluster
@@ -159,7 +153,9 @@ def _settings(context: Context, targets: t.Sequence[KarpenterPool], observed: Ob
     images: dict[str, Image] = {}
     faults = []
     for target in targets:
-        _name, live = _class_of(target, observed)
+        if kept_by(target, observed):
+            continue
+        live = observed.find(EC2_NODE_CLASS.kind, class_name(target, observed))
         if (image := choice.image(target.pool, live)) is not None:
             images[target.pool.name] = image
         faults += identity_faults(run.aws, target.pool, live)
@@ -179,7 +175,7 @@ def _with_dry_runs(kube: Kubernetes, wanted: t.Sequence[Wanted], observed: Obser
     found: dict[Key, Object] = {}
     faults = []
     for one in wanted:
-        if (one.live is not None and gitops_tool(one.live)) or PLANNED in json.dumps(one.manifest):
+        if is_kept(one, observed) or PLANNED in json.dumps(one.manifest):
             continue
         try:
             found[one.key] = kube.apply(one.manifest, dry_run=True)
@@ -201,7 +197,7 @@ def _refusal(one: Wanted, error: ServiceError) -> Fault:
 def _after(wanted: t.Iterable[Wanted], observed: Observed) -> dict[Key, Object]:
     """The objects as they will be: as the server says where it was asked; what others keep as it is."""
     return {
-        one.key: one.live if one.live is not None and gitops_tool(one.live) else observed.dry_runs.get(one.key, one.manifest)
+        one.key: one.live if one.live is not None and is_kept(one, observed) else observed.dry_runs.get(one.key, one.manifest)
         for one in wanted
     }
 
@@ -218,5 +214,5 @@ def _results(targets: t.Sequence[KarpenterPool], observed: Observed, objects: t.
         names = {(NODE_POOL.kind, part.name) for part in target.parts}
         names |= {(NODE_OVERLAY.kind, name) for name in target.overlay_names}
         mine = {key: obj for key, obj in objects.items() if key in names}
-        results[target.pool.name] = pool_result(target, mine, _class_of(target, observed)[0])
+        results[target.pool.name] = pool_result(target, mine, class_name(target, observed))
     return results

@@ -186,6 +186,16 @@ def test_an_adopted_pool_uses_its_own_class_and_loses_nothing() -> None:
     found = wanted_objects([adopted], observed_of(theirs, class_), unasked)
     assert conflicts(found) == []
     assert [one.key for one in found] == [("NodeOverlay", "gpu-1gpu"), ("NodeOverlay", "gpu-4gpu"), ("NodePool", "gpu")]
+    mine = {
+        **class_,
+        "metadata": {**class_["metadata"], "labels": {"app.kubernetes.io/managed-by": "gpuops.eks", "gpuops.eks/nodepool": "x"}},
+    }
+    shared = wanted_objects([target(adopt=True)], observed_of(theirs, live(mine)), unasked)
+    assert [one.key for one in shared] == [("NodePool", "gpu")], "a class of another pool of ours is not this one's to change"
+    assert [
+        fault.allowed
+        for fault in conflicts(wanted_objects([target(adopt=True, tags={"a": "b"})], observed_of(theirs, live(mine)), unasked))
+    ] == ["another name; EC2NodeClass default is of pool x"]
     tagged = wanted_objects([target(adopt=True, tags={"team": "a"})], observed_of(theirs, class_), unasked)
     assert [one.key for one in tagged] == [("EC2NodeClass", "default"), ("NodePool", "gpu")]
 
@@ -202,7 +212,7 @@ def test_what_another_tool_keeps_is_said_and_left_alone(metadata: Json, tool: st
     found = wanted(observed_of(theirs), target())
     assert conflicts(found) == []
     planned = plan_present(found, [target()], observed_of(theirs))
-    assert calls(planned) == [("patch ec2nodeclasses.karpenter.k8s.aws", "gpu", "create")]
+    assert calls(planned) == [], "neither the NodePool nor what it needs"
     assert planned.warnings == (
         f"NodePool gpu of pool gpu is kept by {tool} and is not changed here: change it where {tool} takes it from.",
     )

@@ -432,6 +432,16 @@ def test_an_adopted_pool_gets_what_the_user_set_and_no_mark() -> None:
     assert {"key": "example.com/rack", "operator": "Exists"} in template["spec"]["requirements"]
 
 
+def test_an_adopted_pool_is_the_same_the_next_time() -> None:
+    theirs = foreign("NodePool", "gpu", ADOPTED_SPEC)
+    first = node_pool_of(theirs, adopt=True, instances={"families": ["g5"], "cpus": {"min": 4, "max": 8}})
+    theirs["spec"]["template"]["spec"]["requirements"] = value_at(first, *REQUIREMENTS)
+    again = node_pool_of(theirs, adopt=True, instances={"families": ["g5"], "cpus": {"min": 4, "max": 8}})
+    assert value_at(again, *REQUIREMENTS) == value_at(first, *REQUIREMENTS)
+    assert [one["key"] for one in value_at(first, *REQUIREMENTS)][:3] == [one["key"] for one in value_at(ADOPTED_SPEC, *REQUIREMENTS[1:])]
+    assert requirement(first, "karpenter.k8s.aws/instance-cpu") == [("Gt", ["3"]), ("Lt", ["9"])]
+
+
 def test_an_adopted_pool_that_shares_chooses_its_device_plugin() -> None:
     manifest = node_pool_of(foreign("NodePool", "gpu", ADOPTED_SPEC), adopt=True, sharing=sharing(10))
     assert manifest["spec"]["template"]["metadata"]["labels"] == {
