@@ -77,9 +77,9 @@ def test_killed_after_every_call_of_network_and_cluster(tmp_path: Path) -> None:
         rehearsal.set_consistency(STALE_SECONDS)
         rows = []
         while rehearsal.interrupted_play("site.yml", after_writes=1, **FOUNDATION):
-            made = rehearsal.aws_writes()[begin:]
+            made = [entry for entry in rehearsal.aws_writes()[begin:] if not entry.error]  # without what the lab held back
             rows.append((len(made), call_of(made[-1])))
-            assert len(made) <= 2 * len(undisturbed), "the runs do not come to an end"
+            assert len(rows) <= 2 * len(undisturbed), "the runs do not come to an end"
         play = rehearsal.play("site.yml", **FOUNDATION)
         assert play.code == 0, play.output[-6000:]
         assert end_state(rehearsal) == state
