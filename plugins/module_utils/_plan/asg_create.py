@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 from dataclasses import dataclass, field
 
@@ -42,6 +43,7 @@ NOT_READY = (
     r"^ValidationError: .*[Ii]amInstanceProfile.*is invalid",
 )
 _KIND = "auto-scaling-group"
+_STOPPED = "stopped"  # Auto Scaling's own default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +99,8 @@ def create_group(group: WantedGroup, there: AutoScalingGroup | None, template: L
     made = [create, suspend(name)]
     warm = None
     if group.pool.warm_pool is not None:
-        made.append(put_warm_pool(name, group.pool.warm_pool))
-        warm = _warm(group.pool.warm_pool)
+        warm = warm_pool_over(group.pool.warm_pool, None)
+        made.append(put_warm_pool(name, warm))
     after = AutoScalingGroup(
         name=name,
         min=group.min,
@@ -195,8 +197,8 @@ def tag_requests(owner: Owner, name: str, tags: t.Mapping[str, str]) -> list[Dat
     ]
 
 
-def put_warm_pool(name: str, wanted: WarmPool) -> Step:
-    request: Data = {**subject(name), "PoolState": (wanted.state or "stopped").capitalize()}
+def put_warm_pool(name: str, wanted: WarmPoolState) -> Step:
+    request: Data = {**subject(name), "PoolState": (wanted.state or _STOPPED).capitalize()}
     if wanted.min_size is not None:
         request["MinSize"] = wanted.min_size
     if wanted.max_prepared is not None:
@@ -206,29 +208,14 @@ def put_warm_pool(name: str, wanted: WarmPool) -> Step:
     return Step(action="autoscaling:PutWarmPool", target=name, effect="update", fields=("warm_pool",), request=request)
 
 
-def _warm(wanted: WarmPool) -> WarmPoolState:
-    return WarmPoolState(
-        min_size=wanted.min_size or 0,
-        max_prepared=wanted.max_prepared,
-        state=wanted.state or "stopped",
-        reuse_on_scale_in=bool(wanted.reuse_on_scale_in),
-    )
+def warm_pool_over(wanted: WarmPool, there: WarmPoolState | None) -> WarmPoolState:
+    """The warm pool that is there with what the user set: the call takes the whole, and what it leaves out is the service's default."""
+    base = there if there is not None and not there.deleting else WarmPoolState()
+    given = {name: value for name, value in dataclasses.asdict(wanted).items() if value is not None}
+    return dataclasses.replace(base, **given)
 
 
-def differs_warm(wanted: WarmPool, there: WarmPoolState | None) -> bool:
-    """Whether a warm pool is not as the user set it; what is not set is not looked at."""
-    if there is None or there.deleting:
-        return True
-    pairs = (
-        (wanted.min_size, there.min_size),
-        (wanted.max_prepared, there.max_prepared),
-        (wanted.state, there.state),
-        (wanted.reuse_on_scale_in, there.reuse_on_scale_in),
-    )
-    return any(want is not None and want != has for want, has in pairs)
-
-
-def warm_view(wanted: WarmPool | WarmPoolState | None) -> Data | None:
+def warm_view(wanted: WarmPoolState | None) -> Data | None:
     """A warm pool as diffs show it."""
     if wanted is None:
         return None
@@ -249,5 +236,5 @@ def _summary(group: WantedGroup, after: AutoScalingGroup, content: TemplateConte
         "scaling": {"min": after.min, "max": after.max, "desired": after.desired},
         "tags": dict(after.tags),
         "launch_template": content.view,
-        **({"warm_pool": warm_view(group.pool.warm_pool)} if group.pool.warm_pool else {}),
+        **({"warm_pool": warm_view(after.warm_pool)} if after.warm_pool else {}),
     }

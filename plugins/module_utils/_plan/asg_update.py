@@ -21,7 +21,6 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_create import
     Data,
     Fields,
     GroupPlan,
-    differs_warm,
     group_tags,
     in_service,
     on_demand,
@@ -29,6 +28,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_create import
     subject,
     suspend,
     tag_requests,
+    warm_pool_over,
     warm_view,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template import (
@@ -109,12 +109,14 @@ def update_group(group: WantedGroup, seen: Seen, settings: Settings) -> GroupPla
     if not there.suspended >= set(SUSPENDED):
         steps.append(suspend(there.name))
         after = dataclasses.replace(after, suspended=after.suspended | set(SUSPENDED))
-    steps += _warm_pool(group.pool, there)
+    warm = warm_pool_over(group.pool.warm_pool, there.warm_pool) if group.pool.warm_pool else there.warm_pool
+    if warm is not None and warm != there.warm_pool:
+        steps.append(put_warm_pool(there.name, warm))
     refresh, waits = _refresh(seen, after)
     grows = after.desired > there.desired or there.in_service < after.min
     fields = {**{name: pair for name, pair in changes.items() if name != "launch_template.version"}, **fields, **tag_fields}
-    if group.pool.warm_pool and differs_warm(group.pool.warm_pool, there.warm_pool):
-        fields["warm_pool"] = (warm_view(there.warm_pool), warm_view(group.pool.warm_pool))
+    if warm != there.warm_pool:
+        fields["warm_pool"] = (warm_view(there.warm_pool), warm_view(warm))
     return GroupPlan(
         after=after,
         steps=tuple(steps),
@@ -314,12 +316,6 @@ def _tag_steps(there: AutoScalingGroup, to_set: t.Mapping[str, str], surplus: t.
 
 def _tag_step(action: str, target: str, keys: t.Iterable[str], request: Data) -> Step:
     return Step(action=action, target=target, effect="update", fields=tuple(f"tags.{key}" for key in sorted(keys)), request=request)
-
-
-def _warm_pool(pool: Pool, there: AutoScalingGroup) -> list[Step]:
-    if pool.warm_pool is None or not differs_warm(pool.warm_pool, there.warm_pool):
-        return []
-    return [put_warm_pool(there.name, pool.warm_pool)]
 
 
 def _refresh(seen: Seen, after: AutoScalingGroup) -> tuple[list[Step], list[Wait]]:

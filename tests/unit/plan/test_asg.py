@@ -521,9 +521,14 @@ def test_overrides_of_a_group_that_is_there() -> None:
 
 
 def test_a_warm_pool_that_differs() -> None:
-    observed = made(groups_of(pool()), warm_pool=WarmPoolState(min_size=0, state="stopped"))
-    assert actions(plan(pool(warm_pool={"state": "stopped"}), observed)) == []
-    assert actions(plan(pool(warm_pool={"min_size": 2}), observed)) == ["autoscaling:PutWarmPool"]
+    observed = made(groups_of(pool()), warm_pool=WarmPoolState(min_size=0, state="running"))
+    assert actions(plan(pool(warm_pool={"state": "running"}), observed)) == []
+    assert actions(plan(pool(), observed)) == []
+    planned = plan(pool(warm_pool={"min_size": 2}), observed)
+    assert planned.plan.before == {
+        NAME: {"warm_pool": {"min_size": 0, "max_prepared": None, "state": "running", "reuse_on_scale_in": None}}
+    }
+    assert [one.request for one in planned.plan.steps] == [{"AutoScalingGroupName": NAME, "MinSize": 2, "PoolState": "Running"}]
 
 
 def test_a_group_of_somebody_else() -> None:
