@@ -45,7 +45,8 @@ TYPE: Json = {
     "Hypervisor": "nitro",
     "GpuInfo": {"Gpus": [{"Name": "A10G", "Manufacturer": "NVIDIA", "Count": 1, "MemoryInfo": {"SizeInMiB": 22888}}]},
 }
-RELEASE = "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/x86_64/nvidia/recommended/release_version"
+IMAGES = "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/x86_64/nvidia"
+RELEASE = f"{IMAGES}/recommended/release_version"
 NOW: Json = {**CLUSTER, "resourcesVpcConfig": {"clusterSecurityGroupId": "sg-0cluster"}}
 AWS_API, CORE = "/apis/karpenter.k8s.aws/v1", "/apis/karpenter.sh/v1"
 CLASSES, POOLS = f"{AWS_API}/ec2nodeclasses", f"{CORE}/nodepools"
@@ -250,6 +251,91 @@ def test_repair_is_a_gate_of_all_of_karpenter(kube: KubeWire, wire: Wire) -> Non
     result = kube.run(main, {**PARAMS, **POOL, "repair": {"enabled": True}})
     assert [(fault["path"], fault["value"]) for fault in result["faults"]] == [("repair.enabled", True)]
     assert "the gate NodeRepair is off" in result["faults"][0]["allowed"]
+
+
+def test_what_does_not_exist_in_the_account_is_refused_before_anything_is_tried(kube: KubeWire, wire: Wire) -> None:
+    observe_aws(wire)
+    wire.expect_error(
+        "ssm:GetParameter", {"Name": f"{IMAGES}/amazon-eks-node-al2023-x86_64-nvidia-1.36-v20200101/release_version"}, "ParameterNotFound"
+    )
+    wire.expect_error("iam:GetInstanceProfile", {"InstanceProfileName": "nobody"}, "NoSuchEntity")
+    groups = {"Filters": [{"Name": "group-name", "Values": ["rack"]}, {"Name": "state", "Values": ["available"]}]}
+    wire.expect("ec2:DescribePlacementGroups", groups, {"PlacementGroups": []})
+    observe(kube)
+    wanted = {"ami": {"release": "v20200101"}, "iam": {"instance_profile": "nobody"}, "network": {"placement_group": "rack"}}
+    result = kube.run(main, {**PARAMS, **POOL, **wanted})
+    assert [(fault["path"], fault["value"]) for fault in result["faults"]] == [
+        ("iam.instance_profile", "nobody"),
+        ("network.placement_group", "rack"),
+        ("ami.release", "v20200101"),
+    ]
+
+
+IMAGE_ROWS: list[tuple[Json, list[tuple[str, Json, Json]], Json, str | None]] = [
+    ({"id": "ami-0123456789abcdef0"}, [], {"id": "ami-0123456789abcdef0"}, None),
+    (
+        {"name": "gpu-*", "owner": "210987654321"},
+        [
+            (
+                "ec2:DescribeImages",
+                {"Owners": ["210987654321"], "Filters": [{"Name": "name", "Values": ["gpu-*"]}]},
+                {
+                    "Images": [
+                        {"ImageId": "ami-0new", "CreationDate": "2026-11-02T00:00:00Z"},
+                        {"ImageId": "ami-0old", "CreationDate": "2026-11-01T00:00:00Z"},
+                    ]
+                },
+            )
+        ],
+        {"id": "ami-0new"},
+        "name 210987654321/gpu-*",
+    ),
+    (
+        {"ssm_parameter": "/mine"},
+        [("ssm:GetParameter", {"Name": "/mine"}, {"Parameter": {"Name": "/mine", "Value": "ami-0mine"}})],
+        {"id": "ami-0mine"},
+        "ssm /mine",
+    ),
+    ({"release": "latest"}, [], {"alias": "al2023@latest"}, None),
+    (
+        {"family": "bottlerocket"},
+        [
+            (
+                "ssm:GetParameter",
+                {"Name": "/aws/service/bottlerocket/aws-k8s-1.36-nvidia/x86_64/latest/image_version"},
+                {"Parameter": {"Value": "1.54.0-1a2b3c4d"}},
+            )
+        ],
+        {"alias": "bottlerocket@1.54.0"},
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("ami", "calls", "term", "source"), IMAGE_ROWS)
+def test_images_are_found_once_and_written_down(
+    kube: KubeWire, wire: Wire, ami: Json, calls: list[tuple[str, Json, Json]], term: Json, source: str | None
+) -> None:
+    observe_aws(wire)
+    for call in calls:
+        wire.expect(*call)
+    wire.expect("iam:GetRole", {"RoleName": "demo-node"}, {"Role": the_role()})
+    observe(kube, served=False)
+    result = kube.run(main, {**PARAMS, **POOL, "sharing": None, "ami": ami}, check_mode=True)
+    class_ = result["diff"]["after"]["ec2nodeclasses.karpenter.k8s.aws gpu"]
+    assert class_["spec"]["amiSelectorTerms"] == [term]
+    assert class_["metadata"].get("annotations") == ({"gpuops.eks/image": source} if source else None)
+
+
+def test_an_image_found_by_the_same_name_stays(kube: KubeWire, wire: Wire) -> None:
+    observe_aws(wire)
+    there = objects(sharing=None)
+    there[0] = live(manifest({**there[0], "metadata": {**there[0]["metadata"], "annotations": {"gpuops.eks/image": "ssm /mine"}}}))
+    there[0]["spec"] |= {"amiSelectorTerms": [{"id": "ami-0old"}], "amiFamily": "AL2023"}
+    observe(kube, there)
+    kube.patch(path_of(there[0]), there[0], dry_run=True, body=ANY).patch(path_of(there[1]), there[1], dry_run=True, body=ANY)
+    result = kube.run(main, {**PARAMS, **POOL, "sharing": None, "ami": {"ssm_parameter": "/mine"}})
+    assert (result.get("failed"), result["plan"]) == (None, [])
 
 
 def test_a_class_that_cannot_become_ready_ends_the_wait_at_once(kube: KubeWire, wire: Wire) -> None:

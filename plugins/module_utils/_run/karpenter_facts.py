@@ -167,3 +167,15 @@ def identity_faults(aws: Aws, pool: Pool, live: Object | None) -> list[Fault]:
 
 def _missing(aws: Aws, action: str, key: str, name: str) -> bool:
     return aws.find(action, {key: name}, missing=("NoSuchEntity",)) is None
+
+
+def placement_faults(aws: Aws, pool: Pool, live: Object | None) -> list[Fault]:
+    """A placement group that does not exist; looked for by name where it is a new one. Karpenter names no reason of its own for it."""
+    name = pool.placement_group
+    if not name or name.startswith("pg-") or name == value_at(live, "spec", "placementGroupSelector", "name"):
+        return []
+    request = {"Filters": [{"Name": "group-name", "Values": [name]}, {"Name": "state", "Values": ["available"]}]}
+    if aws.call("ec2:DescribePlacementGroups", request).get("PlacementGroups"):
+        return []
+    where, allowed = join(pool.path, "network.placement_group"), "the name of a placement group of this region"
+    return [Fault(path=where, value=name, allowed=allowed, source="ec2:DescribePlacementGroups")]

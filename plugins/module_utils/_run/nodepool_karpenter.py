@@ -39,6 +39,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._run.karpenter_facts im
     ImageChoice,
     controller,
     identity_faults,
+    placement_faults,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group
 
@@ -158,7 +159,7 @@ def _settings(context: Context, targets: t.Sequence[KarpenterPool], observed: Ob
         live = observed.find(EC2_NODE_CLASS.kind, class_name(target, observed))
         if (image := choice.image(target.pool, live)) is not None:
             images[target.pool.name] = image
-        faults += identity_faults(run.aws, target.pool, live)
+        faults += identity_faults(run.aws, target.pool, live) + placement_faults(run.aws, target.pool, live)
     settings = Settings(
         owner=context.owner,
         security_group=cluster_security_group(context),
