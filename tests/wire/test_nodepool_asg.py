@@ -110,7 +110,7 @@ CREATE_TEMPLATE = {
     "LaunchTemplateData": template_data(),
     "TagSpecifications": [{"ResourceType": "launch-template", "Tags": listed(TEMPLATE_TAGS)}],
 }
-POLICY = {
+POLICY: dict[str, t.Any] = {
     "LaunchTemplate": {
         "LaunchTemplateSpecification": {"LaunchTemplateId": "lt-1", "Version": "1"},
         "Overrides": [{"InstanceType": "g5.2xlarge"}],

@@ -152,6 +152,23 @@ def step(planned: PoolsPlan | Plan, action: str) -> Step:
     return next(one for one in found.steps if one.action == action)
 
 
+NEW_TAGS = {
+    f"{CA}enabled": ("true", False),
+    f"{CA}demo": ("owned", False),
+    f"{CA}node-template/label/gpuops.eks/nodepool": ("gpu", False),
+    f"{CA}node-template/label/nvidia.com/gpu.present": ("true", False),
+    f"{CA}node-template/label/nvidia.com/device-plugin.config": ("time-slicing-4", False),
+    f"{CA}node-template/label/k8s.amazonaws.com/accelerator": ("nvidia-a10g", False),
+    f"{CA}node-template/taint/nvidia.com/gpu": ("true:NoSchedule", False),
+    f"{CA}node-template/resources/nvidia.com/gpu": ("4", False),
+    f"{CA}node-template/resources/ephemeral-storage": ("200Gi", False),
+    "kubernetes.io/cluster/demo": ("owned", True),
+    "gpuops.eks/owner": (OWNER.arn, True),
+    "gpuops.eks/component": ("nodepool", True),
+    "gpuops.eks/nodepool": ("gpu", True),
+}
+
+
 def test_a_new_group() -> None:
     wanted = pool(scaling={"min": 1, "max": 3}, sharing={"strategy": "time_slicing", "replicas": 4})
     planned = plan(wanted, Observed(), images=True)
@@ -186,21 +203,7 @@ def test_a_new_group() -> None:
         "CapacityRebalance": False,
         "NewInstancesProtectedFromScaleIn": False,
     }
-    assert tags == {
-        f"{CA}enabled": ("true", False),
-        f"{CA}demo": ("owned", False),
-        f"{CA}node-template/label/gpuops.eks/nodepool": ("gpu", False),
-        f"{CA}node-template/label/nvidia.com/gpu.present": ("true", False),
-        f"{CA}node-template/label/nvidia.com/device-plugin.config": ("time-slicing-4", False),
-        f"{CA}node-template/label/k8s.amazonaws.com/accelerator": ("nvidia-a10g", False),
-        f"{CA}node-template/taint/nvidia.com/gpu": ("true:NoSchedule", False),
-        f"{CA}node-template/resources/nvidia.com/gpu": ("4", False),
-        f"{CA}node-template/resources/ephemeral-storage": ("200Gi", False),
-        "kubernetes.io/cluster/demo": ("owned", True),
-        "gpuops.eks/owner": (OWNER.arn, True),
-        "gpuops.eks/component": ("nodepool", True),
-        "gpuops.eks/nodepool": ("gpu", True),
-    }
+    assert tags == NEW_TAGS
     assert profile.request["InstanceProfileName"] == "demo-us-west-2-gpu-nodes"
     assert tag_map(profile.request["Tags"])["gpuops.eks/owner"] == OWNER.arn
     assert role.request == {"InstanceProfileName": "demo-us-west-2-gpu-nodes", "RoleName": "demo-node"}
