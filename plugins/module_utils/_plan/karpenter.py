@@ -106,7 +106,7 @@ def _of_pool(
     """Nothing but its NodePools where another tool keeps those: what they need is that tool's as well."""
     names = [part.name for part in target.parts]
     if not kept_by(target, observed):
-        if (class_ := _node_class(target, settings, observed)) is not None:
+        if (class_ := _node_class(target, settings, observed, keep_subnets=bool(surplus))) is not None:
             yield class_
         for name in target.overlay_names:
             live, leaving = _live(observed.find(NODE_OVERLAY.kind, name))
@@ -118,14 +118,14 @@ def _of_pool(
         yield Wanted(target=target, manifest=manifests.node_pool(target, part, live), live=live, leaving=leaving)
 
 
-def _node_class(target: KarpenterPool, settings: manifests.Settings, observed: Observed) -> Wanted | None:
+def _node_class(target: KarpenterPool, settings: manifests.Settings, observed: Observed, *, keep_subnets: bool) -> Wanted | None:
     """The class of an adopted NodePool is the one that it names, whosever that is; where nothing is set of it, there is nothing to apply."""
     name = class_name(target, observed)
     live, leaving = _live(observed.find(EC2_NODE_CLASS.kind, name))
     seen = live
     if live is not None and manifests.is_ours(live) and manifests.pool_of(live) != target.pool.name:
         seen = {**live, "metadata": {"name": name}}
-    manifest = manifests.node_class(target, settings, seen, name=name)
+    manifest = manifests.node_class(target, settings, seen, name=name, keep_subnets=keep_subnets)
     if manifests.is_adopted(seen) and target.pool.adopt and "spec" not in manifest:
         return None
     return Wanted(target=target, manifest=manifest, live=live, leaving=leaving)

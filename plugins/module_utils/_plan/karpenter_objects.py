@@ -110,13 +110,19 @@ def _manifest(kind: Kind, name: str, pool: Pool, fields: t.Sequence[Field], live
 # -- EC2NodeClass
 
 
-def node_class(target: KarpenterPool, settings: Settings, live: Object | None, *, name: str | None = None) -> Tree:
-    """The EC2NodeClass that the pool's NodePools share; ``name`` is that of one that is adopted."""
+def node_class(
+    target: KarpenterPool, settings: Settings, live: Object | None, *, name: str | None = None, keep_subnets: bool = False
+) -> Tree:
+    """The EC2NodeClass that the pool's NodePools share; ``name`` is that of one that is adopted.
+
+    ``keep_subnets``: there are nodes outside of the pool's zones, which Karpenter would replace if their subnets were left out.
+    """
     pool, adopted = target.pool, is_adopted(live)
     fields = [
         *_image_fields(settings.images.get(pool.name)),
         *_identity_fields(pool, settings, adopted=adopted),
-        *_network_fields(target, settings, adopted=adopted),
+        _subnets_field(target, settings, live, keep=keep_subnets),
+        *_network_fields(target, settings),
         *_disk_fields(pool, live),
         Field(path=(*_SPEC, "metadataOptions"), value=_METADATA_OPTIONS, managed=False),
         _tags_field(pool, settings, live),
@@ -152,16 +158,22 @@ def role_name(given: str | None) -> str | None:
     return given if given is None or is_planned(given) else given.rpartition("/")[2]
 
 
-def _network_fields(target: KarpenterPool, settings: Settings, *, adopted: bool) -> list[Field]:
+def _subnets_field(target: KarpenterPool, settings: Settings, live: Object | None, *, keep: bool) -> Field:
+    pool, there = target.pool, value_at(live, *_SPEC, "subnetSelectorTerms") or []
+    given = bool(pool.subnets) or (not is_adopted(live) and (settings.subnets_given or bool(pool.zones)))
+    wanted = [{"id": subnet.id} for subnet in target.subnets]
+    kept = [term for term in there if term not in wanted] if keep else []
+    return Field(path=(*_SPEC, "subnetSelectorTerms"), value=[*wanted, *kept], managed=given)
+
+
+def _network_fields(target: KarpenterPool, settings: Settings) -> list[Field]:
     pool = target.pool
     groups = [settings.security_group, *pool.security_groups]
     reservations = [{"id": id_} for id_ in pool.capacity.reservations]
     group = pool.placement_group
     placement = None if group is None else {"id" if group.startswith("pg-") else "name": group}
-    given = bool(pool.subnets) or (not adopted and (settings.subnets_given or bool(pool.zones)))
     interfaces = network_interfaces(target.efa_interfaces) if target.efa_interfaces else None
     fields = [
-        Field(path=(*_SPEC, "subnetSelectorTerms"), value=[{"id": subnet.id} for subnet in target.subnets], managed=given),
         Field(
             path=(*_SPEC, "securityGroupSelectorTerms"),
             value=[{"id": id_} for id_ in dict.fromkeys(groups)],

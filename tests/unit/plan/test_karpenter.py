@@ -137,6 +137,8 @@ def test_a_zone_that_is_left_out_stays_with_its_nodes_and_is_said() -> None:
     found = wanted(made(both), one)
     overlays = [item.manifest for item in found if item.key[0] == "NodeOverlay"]
     assert overlays[0]["spec"]["requirements"][0]["values"] == ["gpu-us-west-2a", "gpu-us-west-2b"], "its nodes share too"
+    class_ = next(item.manifest for item in found if item.key[0] == "EC2NodeClass")
+    assert class_["spec"]["subnetSelectorTerms"] == [{"id": "subnet-0a"}, {"id": "subnet-0b"}], "without its subnet they would be replaced"
     planned = plan_present(found, [one], made(both))
     assert "delete" not in {effect for _call, _target, effect in calls(planned)}
     assert planned.warnings == ("NodePool gpu-us-west-2b is no longer part of pool gpu and stays with its nodes; prune removes it.",)
@@ -272,6 +274,7 @@ def test_of_a_pool_that_there_is_a_zone_is_removed_and_its_overlays_forget_it() 
     after = wanted_objects([one], made(both), settings(), lambda pool: True)
     overlay = next(item.manifest for item in after if item.key[0] == "NodeOverlay")
     assert overlay["spec"]["requirements"][0]["values"] == ["gpu-us-west-2a"]
+    assert after[0].manifest["spec"]["subnetSelectorTerms"] == [{"id": "subnet-0a"}]
     assert plan_present(after, [one], made(both), lambda pool: True).warnings == ()
 
 
