@@ -32,6 +32,9 @@ description:
     chooses the configuration that M(gpuops.eks.nvidia_device_plugin) runs for O(sharing). All nodes have C(gpuops.eks/nodepool).
     These labels are always managed; without O(sharing) the configuration is C(default). Bottlerocket has a device plugin of its own, so
     that its nodes do not have C(nvidia.com/device-plugin.config).
+  - With O(adopt=true), a node group of the pool's name that somebody else made is the pool's only group. Scaling, O(labels), O(taints),
+    O(update), O(repair), O(warm_pool), O(sharing), O(ami.release) and O(tags) are changed where they are set, and nothing that it has is taken
+    away. What stands in its launch template is refused, that one being its maker's. It gets no mark and is never deleted or replaced.
   - What a pool no longer wants, because a zone was taken out for example, is named in a warning and stays, unless O(prune=true).
 extends_documentation_fragment:
   - amazon.aws.common.modules

@@ -95,12 +95,7 @@ _ONLY: dict[str, tuple[str, ...]] = {
     "overrides.auto_scaling_group": (_A,),
 }
 # What a provisioner can express and this release does not yet.
-_NOT_YET_WITH: dict[str, tuple[str, ...]] = {
-    _M: (
-        "disruption.consolidate_after",
-        "adopt",
-    )
-}
+_NOT_YET_WITH: dict[str, tuple[str, ...]] = {_M: ("disruption.consolidate_after",)}
 _PROVISIONER_SOURCES = {
     _M: "EKS API Reference, CreateNodegroup",
     _A: "EC2 Auto Scaling API Reference, CreateAutoScalingGroup",
@@ -207,7 +202,7 @@ def _cannot(pool: Pool, path: str, dotted: str, value: t.Any, able: tuple[str, .
 def _instances(pool: Pool, path: str) -> list[Fault]:
     instances, where = section(pool, "instances"), join(path, "instances")
     faults: list[Fault] = []
-    if not instances.get("types") and not instances.get("families") and _kind(pool) != _K:
+    if not instances.get("types") and not instances.get("families") and _kind(pool) != _K and not pool.get("adopt"):
         allowed = "instances.types or instances.families: groups have explicit types"
         faults.append(Fault(path=where, value=pool.get("instances"), allowed=allowed, source=_RULES_SOURCE))
     for index, name in _texts(instances.get("types")):

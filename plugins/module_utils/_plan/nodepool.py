@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODEPOOL_TAG
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_adopt import absent_warnings, is_adopted, update_adopted
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import GroupPlan, Settings, create_group, is_half_made
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_remove import remove
@@ -85,7 +87,7 @@ def takes_part(group: WantedGroup, there: Nodegroup | None, owner: Owner, *, pru
 
     With ``prune`` it does not stay where it is the user who left it no node.
     """
-    if group.max > 0:
+    if group.max > 0 or is_adopted(group.pool, there, owner):
         return True
     if prune and group.emptied:
         return False
@@ -98,19 +100,25 @@ def _plan_group(group: WantedGroup, observed: Observed, settings: Settings) -> G
     name = template_name(owner, group.name)
     template = observed.templates.get(name)
     if there is not None and not is_ours(there, group.pool, owner):
-        return GroupPlan(after=there, faults=(_foreign(group, "node group", group.name),))
+        if group.pool.adopt:
+            return update_adopted(group, there, settings)
+        return GroupPlan(
+            after=there, faults=(_foreign(group, "node group", group.name, "adopt: true takes it over, or choose another name"),)
+        )
     if there is not None and not is_made(group, there):
         return update_group(group, there, template, settings)
     old = [observed.nodegroups[one] for one in group.replaces if one in observed.nodegroups]
     replaced = next((one.name for one in old if is_ours(one, group.pool, owner)), None)
     made = create_group(group, there, template, settings, replaced=replaced)
     if template is None and name in observed.foreign_templates:
-        return GroupPlan(after=made.after, faults=(*made.faults, _foreign(group, "launch template", name)))
+        return GroupPlan(
+            after=made.after, faults=(*made.faults, _foreign(group, "launch template", name, "remove it, or choose another name"))
+        )
     return made
 
 
-def _foreign(group: WantedGroup, kind: str, name: str) -> Fault:
-    allowed = f"a pool name that leads to no {kind} of somebody else: {name} was not made for this pool; adopt: true is not in this release"
+def _foreign(group: WantedGroup, kind: str, name: str, remedy: str) -> Fault:
+    allowed = f"a pool name that leads to no {kind} of somebody else: {name} was not made for this pool; {remedy}"
     return Fault(path=join(group.pool.path, "name"), value=group.pool.name, allowed=allowed, source="tag gpuops.eks/owner")
 
 
@@ -142,10 +150,11 @@ def _removal(made: t.Sequence[WantedGroup], surplus: t.Sequence[Nodegroup], obse
 
 
 def plan_absent(names: t.Sequence[str], observed: Observed, owner: Owner) -> Plan:
-    """All node groups of these pools deleted, and their launch templates."""
+    """All node groups of these pools deleted, and their launch templates; one that a pool has adopted stays."""
 
     def goes(tags: t.Mapping[str, str]) -> bool:
         return owner.owns(tags) and tags.get(NODEPOOL_TAG) in names
 
     groups = [there for there in observed.nodegroups.values() if goes(there.tags)]
-    return remove(groups, [template for template in observed.templates.values() if goes(template.tags)], owner)
+    plan = remove(groups, [template for template in observed.templates.values() if goes(template.tags)], owner)
+    return dataclasses.replace(plan, warnings=absent_warnings(names, observed.nodegroups, owner))

@@ -152,6 +152,11 @@ def _candidates(pool: Pool, facts: Ec2Facts) -> tuple[list[InstanceType], list[F
     return sorted(found, key=lambda instance: instance.order), faults
 
 
+def fitting_types(pool: Pool, facts: Ec2Facts) -> frozenset[str]:
+    """The names of all instance types that satisfy the pool."""
+    return frozenset(instance.name for instance in facts.types.values() if _unfit(pool, instance) is None)
+
+
 def _unfit(pool: Pool, instance: InstanceType) -> str | None:
     """Why an instance type is not for this pool, as what would be allowed; None where it is."""
     if pool.nvidia and not instance.gpus:

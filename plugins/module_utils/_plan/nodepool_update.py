@@ -54,7 +54,7 @@ _IMMUTABLE_SOURCE = "EKS API Reference, UpdateNodegroupConfig: not among its par
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Aspect:
+class Aspect:
     """What one kind of setting adds to eks:UpdateNodegroupConfig, and what it changes."""
 
     request: t.Mapping[str, t.Any] = field(default_factory=dict)
@@ -65,9 +65,29 @@ class _Aspect:
 
 def update_group(group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None, settings: Settings) -> GroupPlan:
     """One eks:UpdateNodegroupConfig for all that it takes, tags, and a new launch template version where its content differs."""
+    aspects = settable(group, there, _labels(group, there))
+    plan = changes(group, there, template, settings, aspects=aspects, tags=_tags(group, there, settings))
+    return dataclasses.replace(plan, warnings=_warnings(group, there, template), faults=_immutable(group, there))
+
+
+def settable(group: WantedGroup, there: Nodegroup, labels: Aspect | None) -> list[Aspect | None]:
+    """What eks:UpdateNodegroupConfig takes, with these labels."""
+    return [_scaling(group, there), labels, *(kind(group, there) for kind in (_taints, _update, _repair, _warm_pool))]
+
+
+def changes(
+    group: WantedGroup,
+    there: Nodegroup,
+    template: LaunchTemplate | None,
+    settings: Settings,
+    *,
+    aspects: t.Iterable[Aspect | None],
+    tags: tuple[t.Mapping[str, str], t.Sequence[str]],
+) -> GroupPlan:
+    """The calls for these aspects, for tags (to set, to remove), and for the launch template, each when the one before is done."""
     active = Wait(waiter="nodegroup_active", arguments=subject(settings.owner, there.name))
-    config, config_fields, after = _config(group, there, settings)
-    tags, tag_fields, after = _tags(group, after, settings)
+    config, config_fields, after = _config(there, settings, [aspect for aspect in aspects if aspect is not None])
+    tagging, tag_fields, after = _tagged(after, *tags)
     versions, version_fields, after = _template(group, after, template, settings)
     needs = (active,) if is_busy(there) else ()
     waits = list(needs)
@@ -79,15 +99,8 @@ def update_group(group: WantedGroup, there: Nodegroup, template: LaunchTemplate 
         if update:
             waits = [_update_wait(step, settings)]
             needs = (waits[0],)
-    return GroupPlan(
-        after=after,
-        steps=(*first, *tags),
-        later=tuple(later),
-        waits=tuple(waits),
-        fields={**config_fields, **tag_fields, **version_fields},
-        warnings=_warnings(group, there, template),
-        faults=_immutable(group, there),
-    )
+    fields = {**config_fields, **tag_fields, **version_fields}
+    return GroupPlan(after=after, steps=(*first, *tagging), later=tuple(later), waits=tuple(waits), fields=fields)
 
 
 def _update_wait(step: Step, settings: Settings) -> Wait:
@@ -95,8 +108,7 @@ def _update_wait(step: Step, settings: Settings) -> Wait:
     return Wait(waiter="nodegroup_update_successful", arguments=arguments)
 
 
-def _config(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[list[Step], Fields, Nodegroup]:
-    aspects = [aspect for kind in (_scaling, _labels, _taints, _update, _repair, _warm_pool) if (aspect := kind(group, there))]
+def _config(there: Nodegroup, settings: Settings, aspects: t.Sequence[Aspect]) -> tuple[list[Step], Fields, Nodegroup]:
     if not aspects:
         return [], {}, there
     fields: Fields = {}
@@ -118,7 +130,7 @@ def _config(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[l
     return [step], fields, dataclasses.replace(there, **after)
 
 
-def _scaling(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+def _scaling(group: WantedGroup, there: Nodegroup) -> Aspect | None:
     """Only what the user set; the number of nodes an autoscaler chose is touched only to stay within new limits."""
     pool = group.pool
     wanted = {"min": there.min, "max": there.max, "desired": there.desired}
@@ -135,7 +147,7 @@ def _scaling(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
     changed = {name: value for name, value in wanted.items() if value != observed[name]}
     if not changed:
         return None
-    return _Aspect(
+    return Aspect(
         request={"scalingConfig": {f"{name}Size": value for name, value in changed.items()}},
         fields={f"scaling.{name}": (observed[name], value) for name, value in changed.items()},
         after=changed,
@@ -143,28 +155,32 @@ def _scaling(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
     )
 
 
-def _labels(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+def _labels(group: WantedGroup, there: Nodegroup) -> Aspect | None:
     """The user's labels where they are set; ours follow from the pool, and from the AMI that the group has, and are always managed."""
     wanted = group.wanted_labels
     if ACCELERATOR_LABEL in wanted and ACCELERATOR_LABEL in there.labels and ACCELERATOR_LABEL not in (group.pool.labels or {}):
         wanted[ACCELERATOR_LABEL] = there.labels[ACCELERATOR_LABEL]  # any value serves; types that match now must not change it
     if there.ami_type.startswith(_BOTTLEROCKET):
         wanted.pop(DEVICE_PLUGIN_CONFIG_LABEL, None)
-    to_set = {key: value for key, value in wanted.items() if there.labels.get(key) != value}
     managed = there.labels if group.pool.labels is not None else _OWN_LABELS
-    surplus = sorted(key for key in managed if key in there.labels and key not in wanted)
+    return label_aspect(there, wanted, sorted(key for key in managed if key in there.labels and key not in wanted))
+
+
+def label_aspect(there: Nodegroup, wanted: t.Mapping[str, str], surplus: t.Sequence[str] = ()) -> Aspect | None:
+    """Labels as they are wanted, and without ``surplus``."""
+    to_set = {key: value for key, value in wanted.items() if there.labels.get(key) != value}
     if not to_set and not surplus:
         return None
     parts = {"addOrUpdateLabels": to_set, "removeLabels": surplus}
     labels = {key: value for key, value in {**there.labels, **to_set}.items() if key not in surplus}
-    return _Aspect(
+    return Aspect(
         request={"labels": {name: part for name, part in parts.items() if part}},
         fields={f"labels.{key}": (there.labels.get(key), labels.get(key)) for key in (*to_set, *surplus)},
         after={"labels": labels},
     )
 
 
-def _taints(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+def _taints(group: WantedGroup, there: Nodegroup) -> Aspect | None:
     wanted = group.pool.taints
     if wanted is None or set(wanted) == set(there.taints):
         return None
@@ -173,14 +189,14 @@ def _taints(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
     surplus = [taint for taint in there.taints if (taint.key, taint.effect) not in kept]
     parts = {"addOrUpdateTaints": to_set, "removeTaints": surplus}
     before = {taint.key: [one.to_result() for one in there.taints if one.key == taint.key] for taint in (*to_set, *surplus)}
-    return _Aspect(
+    return Aspect(
         request={"taints": {name: [taint_to_api(taint) for taint in part] for name, part in parts.items() if part}},
         fields={f"taints[{key}]": (old, [one.to_result() for one in wanted if one.key == key]) for key, old in before.items()},
         after={"taints": wanted},
     )
 
 
-def _update(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+def _update(group: WantedGroup, there: Nodegroup) -> Aspect | None:
     wanted = group.pool.update
     request: dict[str, t.Any] = {}
     fields: Fields = {}
@@ -192,18 +208,18 @@ def _update(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
         request["updateStrategy"] = wanted.strategy.upper()
         after["update_strategy"] = wanted.strategy
         fields["update.strategy"] = (there.update_strategy, wanted.strategy)
-    return _Aspect(request={"updateConfig": request}, fields=fields, after=after) if request else None
+    return Aspect(request={"updateConfig": request}, fields=fields, after=after) if request else None
 
 
-def _repair(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+def _repair(group: WantedGroup, there: Nodegroup) -> Aspect | None:
     wanted = group.pool.repair
     if wanted is None or wanted == there.repair:
         return None
     request = {"nodeRepairConfig": {"enabled": wanted}}
-    return _Aspect(request=request, fields={"repair.enabled": (there.repair, wanted)}, after={"repair": wanted})
+    return Aspect(request=request, fields={"repair.enabled": (there.repair, wanted)}, after={"repair": wanted})
 
 
-def _warm_pool(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
+def _warm_pool(group: WantedGroup, there: Nodegroup) -> Aspect | None:
     wanted = group.pool.warm_pool
     if wanted is None:
         return None
@@ -214,10 +230,10 @@ def _warm_pool(group: WantedGroup, there: Nodegroup) -> _Aspect | None:
         return None
     fields = {f"warm_pool.{name}": (getattr(observed, name), value) for name, value in given.items() if getattr(observed, name) != value}
     request = {"warmPoolConfig": warm_pool_to_api(after)}
-    return _Aspect(request=request, fields=fields or {"warm_pool": (None, "enabled")}, after={"warm_pool": after})
+    return Aspect(request=request, fields=fields or {"warm_pool": (None, "enabled")}, after={"warm_pool": after})
 
 
-def _tags(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[list[Step], Fields, Nodegroup]:
+def _tags(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[dict[str, str], list[str]]:
     """The user's tags where they are set; what cluster-autoscaler reads of the nodes follows from the pool and is always managed."""
     derived = {key: value for key, value in group_tags(settings.owner, group).items() if key.startswith(RESOURCES_PREFIX)}
     if group.pool.disk.size_gib is None and _DISK_TAG in there.tags:
@@ -226,12 +242,15 @@ def _tags(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[lis
     keep = [key for key in there.tags if key.startswith(_AUTOSCALER_PREFIXES)]
     purge = settings.purge_tags and group.pool.tags is not None
     to_set, surplus = tag_changes(wanted, there.tags, purge=purge, keep=keep)
-    surplus = [*surplus, *(key for key in there.tags if key.startswith(RESOURCES_PREFIX) and key not in derived)]
+    return to_set, [*surplus, *(key for key in there.tags if key.startswith(RESOURCES_PREFIX) and key not in derived)]
+
+
+def _tagged(there: Nodegroup, to_set: t.Mapping[str, str], surplus: t.Sequence[str]) -> tuple[list[Step], Fields, Nodegroup]:
     calls: list[tuple[str, tuple[str, ...], dict[str, t.Any]]] = []
     if to_set:
-        calls.append(("eks:TagResource", tuple(to_set), {"tags": to_set}))
+        calls.append(("eks:TagResource", tuple(to_set), {"tags": dict(to_set)}))
     if surplus:
-        calls.append(("eks:UntagResource", tuple(surplus), {"tagKeys": surplus}))
+        calls.append(("eks:UntagResource", tuple(surplus), {"tagKeys": list(surplus)}))
     steps = [
         Step(
             action=action,

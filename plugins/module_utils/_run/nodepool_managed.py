@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate, TemplateContent
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup
@@ -19,8 +20,14 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import ClusterData
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, plan_absent, plan_pools, takes_part
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_adopt import adopted_group, is_adopted
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Resolution, WantedGroup, resolve_groups
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import (
+    Ec2Facts,
+    Resolution,
+    WantedGroup,
+    resolve_groups,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_replace import is_made, settle
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_result import pool_result
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import (
@@ -42,11 +49,8 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     """The node groups that the pools consist of, as they should be."""
     run, owner = context.run, context.owner
     nodegroups = _nodegroups(run.aws, owner, _concerned(context, pools)) if context.cluster else {}
-    resolutions = {pool.name: resolve_groups(pool, context.subnets[pool.name], context.facts) for pool in pools}
-    allow = bool(run.params.get("allow_replacement"))
-    groups = [
-        settle(group, nodegroups, owner, allow_replacement=allow) for resolution in resolutions.values() for group in resolution.groups
-    ]
+    resolutions = {pool.name: _resolve(context, pool, nodegroups) for pool in pools}
+    groups = [group for resolution in resolutions.values() for group in resolution.groups]
     made = [group for group in groups if takes_part(group, nodegroups.get(group.name), owner, prune=context.prune)]
     observed = _observed(run.aws, owner, made, nodegroups)
     roles, role_faults = _roles(run.aws, pools, made, observed)
@@ -75,6 +79,29 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
         results=results(planned.after),
         describe=lambda: results(_describe(run.aws, owner, [group.name for group in made])),
     )
+
+
+def _resolve(context: Context, pool: Pool, nodegroups: t.Mapping[str, Nodegroup]) -> Resolution:
+    """The groups that a pool consists of, under the names that they have or get."""
+    there, subnets = nodegroups.get(pool.name), context.subnets[pool.name]
+    if there is not None and is_adopted(pool, there, context.owner):
+        facts, common = _facts_of_adopted(context, pool, there), context.run.params.get("node_role_arn")
+        return adopted_group(pool, there, subnets, facts, common_role=common)
+    resolution = resolve_groups(pool, subnets, context.facts)
+    allow = bool(context.run.params.get("allow_replacement"))
+    groups = tuple(settle(group, nodegroups, context.owner, allow_replacement=allow) for group in resolution.groups)
+    return dataclasses.replace(resolution, groups=groups)
+
+
+def _facts_of_adopted(context: Context, pool: Pool, there: Nodegroup) -> Ec2Facts:
+    """What EC2 says of the group's types, where it takes their GPUs to know what the user set."""
+    facts, counted = context.facts, pool.sharing is not None or pool.max_gpus is not None
+    missing = [name for name in there.instance_types if name not in facts.types]
+    if not counted or not missing:
+        return facts
+    request = {"Filters": [{"Name": "instance-type", "Values": missing}]}
+    found = map(InstanceType.from_api, context.run.aws.pages("ec2:DescribeInstanceTypes", "InstanceTypes", request))
+    return dataclasses.replace(facts, types={**facts.types, **{instance.name: instance for instance in found}})
 
 
 def _by_pool(find: t.Callable[[Pool], str | None], pools: t.Sequence[Pool]) -> dict[str, str]:

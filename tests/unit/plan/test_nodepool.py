@@ -20,6 +20,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Disk, Limits, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, PoolsPlan, plan_absent, plan_pools
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_adopt import adopted_group
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import (
     Ec2Facts,
@@ -891,7 +892,168 @@ def test_a_type_that_a_new_zone_does_not_offer_stays_in_a_group_that_has_it() ->
 def test_a_group_of_somebody_else_is_refused(tags: dict[str, str]) -> None:
     planned = plan(pool(), observed(existing(pool(), tags=tags)))
     assert planned.plan.steps == ()
-    assert "adopt: true is not in this release" in planned.faults[0].allowed
+    assert "adopt: true takes it over" in planned.faults[0].allowed
+
+
+THEIRS = Nodegroup(
+    name="theirs",
+    arn="arn:theirs",
+    status="ACTIVE",
+    ami_type="AL2023_x86_64_NVIDIA",
+    instance_types=("g5.12xlarge",),
+    subnets=("subnet-a", "subnet-x"),
+    node_role="arn:aws:iam::123456789012:role/theirs",
+    min=1,
+    max=4,
+    desired=2,
+    labels={"by": "hand"},
+    taints=(taint_from_api({"key": "old", "effect": "NO_EXECUTE"}),),
+    max_unavailable=1,
+    update_strategy="default",
+    repair=False,
+    tags={"by": "hand"},
+    launch_template=("lt-9", "7"),
+    release_version="1.36.1-20260701",
+    version="1.36",
+)
+THEIR_SUBJECT = {"clusterName": "demo", "nodegroupName": "theirs"}
+
+
+def adopting(there: Nodegroup = THEIRS, facts: Ec2Facts = EVERYWHERE, settings: Settings = SETTINGS, **params: t.Any) -> PoolsPlan:
+    """The plan of a pool of the name of a node group that somebody else made; the common role is not that of the group."""
+    wanted = Pool.from_params({"name": "theirs", "adopt": True, **params}, node_role=ROLE)
+    resolution = adopted_group(wanted, there, SUBNETS, facts, common_role=ROLE)
+    planned = plan_pools(resolution.groups, Observed(nodegroups={there.name: there}), settings, prunes=lambda name: True)
+    assert planned.removal.steps == ()
+    return dataclasses.replace(planned, faults=(*resolution.faults, *planned.faults))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"zones": ["us-west-2a"], "capacity": {"types": ["on_demand"]}},
+        {"instances": {"types": ["g5.12xlarge"]}, "network": {"subnets": ["subnet-a", "subnet-x"]}, "iam": {"node_role": "theirs"}},
+        {"scaling": {"min": 1, "max": 4}, "limits": {"gpus": 16}, "labels": {}, "taints": [], "tags": {"by": "hand"}},
+        {"update": {"max_unavailable": 1, "strategy": "default"}, "repair": {"enabled": False}, "ami": {"family": "al2023"}},
+    ],
+)
+def test_what_is_adopted_and_not_set_stays(params: dict[str, t.Any]) -> None:
+    subnets = (*SUBNETS, Subnet(id="subnet-x", zone="us-west-2a", zone_id="usw2-az1"))
+    wanted = Pool.from_params({"name": "theirs", "adopt": True, **params}, node_role=ROLE)
+    given = subnets if not wanted.subnets else tuple(one for one in subnets if one.id in wanted.subnets)
+    resolution = adopted_group(wanted, THEIRS, given, EVERYWHERE, common_role=ROLE)
+    planned = plan_pools(resolution.groups, Observed(nodegroups={"theirs": THEIRS}), SETTINGS)
+    assert (planned.plan.steps, planned.plan.waits, planned.plan.warnings) == ((), (), ())
+    assert (resolution.faults, planned.faults) == ((), ())
+    (shown,) = pool_result(wanted, resolution.groups, planned.after)["groups"]
+    assert (shown["name"], shown["zones"], shown["gpu_count"], shown["max"]) == ("theirs", ["us-west-2a"], 4, 4)
+
+
+ADOPTED: list[tuple[dict[str, t.Any], dict[str, t.Any]]] = [
+    ({"scaling": {"max": 9}}, {"scalingConfig": {"maxSize": 9}}),
+    ({"limits": {"gpus": 8}}, {"scalingConfig": {"maxSize": 2}}),
+    ({"labels": {"team": "ml"}}, {"labels": {"addOrUpdateLabels": {"team": "ml"}}}),
+    (
+        {"taints": [{"key": "new", "value": "1", "effect": "NoSchedule"}]},
+        {"taints": {"addOrUpdateTaints": [{"key": "new", "value": "1", "effect": "NO_SCHEDULE"}]}},
+    ),
+    ({"update": {"max_unavailable": 2}}, {"updateConfig": {"maxUnavailable": 2}}),
+    ({"repair": {"enabled": True}}, {"nodeRepairConfig": {"enabled": True}}),
+    ({"warm_pool": {"min_size": 1}}, {"warmPoolConfig": {"enabled": True, "minSize": 1}}),
+]
+
+
+@pytest.mark.parametrize(("params", "request_"), ADOPTED)
+def test_what_is_adopted_is_changed_where_it_is_set(params: dict[str, t.Any], request_: dict[str, t.Any]) -> None:
+    planned = adopting(**params)
+    (step,) = planned.plan.steps
+    assert (step.action, step.request) == ("eks:UpdateNodegroupConfig", {**THEIR_SUBJECT, **request_})
+    assert planned.faults == ()
+    assert adopting(planned.after["theirs"], **params).plan.steps == (), "applying it once is enough"
+
+
+def test_tags_of_what_is_adopted_are_only_added() -> None:
+    (step,) = adopting(tags={"team": "ml"}).plan.steps
+    assert (step.action, step.request) == ("eks:TagResource", {"resourceArn": "arn:theirs", "tags": {"team": "ml"}})
+
+
+def test_sharing_of_what_is_adopted_consists_of_labels_and_of_what_an_autoscaler_reads() -> None:
+    sharing = {"strategy": "time_slicing", "replicas": 10}
+    labels, tag = adopting(sharing=sharing).plan.steps
+    added = {"nvidia.com/gpu.present": "true", "nvidia.com/device-plugin.config": "time-slicing-10"}
+    assert labels.request == {**THEIR_SUBJECT, "labels": {"addOrUpdateLabels": added}}
+    assert tag.request["tags"] == {f"{RESOURCES}/nvidia.com/gpu": "40"}
+    planned = adopting(dataclasses.replace(THEIRS, instance_types=()), sharing=sharing)
+    assert actions(planned) == ["eks:UpdateNodegroupConfig"]
+    assert "is not known: its instance type is in a launch template" in planned.plan.warnings[0]
+
+
+def test_a_release_and_a_kubernetes_version_are_changed_and_the_template_is_not() -> None:
+    (step,) = adopting(settings=dataclasses.replace(SETTINGS, kubernetes_version="1.37")).plan.steps
+    assert step.request == {**THEIR_SUBJECT, "version": "1.37"}
+    settings = dataclasses.replace(SETTINGS, releases={"theirs": "1.36.1-20260724"})
+    (step,) = adopting(settings=settings, ami={"release": "latest"}).plan.steps
+    assert step.request == {**THEIR_SUBJECT, "releaseVersion": "1.36.1-20260724"}
+
+
+@pytest.mark.parametrize(
+    ("params", "path"),
+    [
+        ({"ami": {"family": "bottlerocket"}}, "ami.family"),
+        ({"iam": {"node_role": "other"}}, "iam.node_role"),
+        ({"instances": {"types": ["g5.2xlarge"]}}, "instances"),
+        ({"instances": {"families": ["g6"]}}, "instances"),
+        ({"network": {"subnets": ["subnet-b"]}}, "network.subnets"),
+        ({"zones": ["us-west-2b"]}, "zones"),
+        ({"capacity": {"types": ["spot"]}}, "capacity.types"),
+        ({"disk": {"size_gib": 300}}, "disk"),
+        ({"disk": {"instance_store": "none"}}, "disk"),
+        ({"startup_taints": []}, "startup_taints"),
+        ({"user_data": ["#!/bin/sh"]}, "user_data"),
+        ({"network": {"security_groups": ["sg-1"]}}, "network.security_groups"),
+        ({"network": {"efa": True}}, "network.efa"),
+        ({"network": {"placement_group": "x"}}, "network.placement_group"),
+        ({"overrides": {"launch_template": {"EbsOptimized": True}}}, "overrides.launch_template"),
+        ({"overrides": {"node_group": {"diskSize": 1}}}, "overrides.node_group"),
+    ],
+)
+def test_what_an_adopted_group_cannot_become_is_refused(params: dict[str, t.Any], path: str) -> None:
+    (fault,) = adopting(**params).faults
+    assert fault.path == path
+
+
+def test_the_image_of_an_adopted_group_is_its_makers() -> None:
+    (fault,) = adopting(dataclasses.replace(THEIRS, ami_type="CUSTOM"), ami={"id": "ami-0123456789abcdef0"}).faults
+    assert (fault.path, "launch template is its maker's" in fault.allowed) == ("ami", True)
+
+
+def test_a_gpu_limit_takes_an_instance_type() -> None:
+    assert [fault.path for fault in adopting(dataclasses.replace(THEIRS, instance_types=()), limits={"gpus": 4}).faults] == ["limits.gpus"]
+
+
+@pytest.mark.parametrize("status", ["DELETING", "CREATE_FAILED", "DELETE_FAILED"])
+def test_an_adopted_group_that_does_not_run_is_left_alone(status: str) -> None:
+    planned = adopting(dataclasses.replace(THEIRS, status=status), scaling={"max": 9})
+    assert (planned.plan.steps, planned.plan.waits) == ((), ())
+    assert status in planned.faults[0].allowed
+
+
+def test_a_degraded_group_that_is_adopted_is_said() -> None:
+    planned = adopting(dataclasses.replace(THEIRS, status="DEGRADED", issues=("AccessDenied: no",)))
+    assert planned.plan.warnings == ("Node group theirs is DEGRADED. AccessDenied: no",)
+
+
+def test_a_group_of_the_name_of_a_pools_group_can_be_adopted_too() -> None:
+    planned = plan(pool(adopt=True, scaling={"max": 3}), observed(existing(pool(), tags={"by": "hand"})))
+    (step,) = planned.plan.steps
+    assert (step.request, planned.faults) == ({**SUBJECT, "scalingConfig": {"maxSize": 3}}, ())
+
+
+def test_absent_leaves_what_is_adopted_and_says_so() -> None:
+    planned = plan_absent(["theirs"], Observed(nodegroups={"theirs": THEIRS}), OWNER)
+    assert (planned.steps, planned.waits) == ((), ())
+    assert planned.warnings == ("Node group theirs was made by somebody else and stays; its maker has to remove it.",)
 
 
 def test_a_launch_template_of_somebody_else_is_refused() -> None:

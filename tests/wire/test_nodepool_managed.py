@@ -1,0 +1,99 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Managed node groups through main(): groups that somebody else made, tags of Auto Scaling groups, releases of images."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible.module_utils import basic
+from ansible_collections.gpuops.eks.plugins.modules.eks_gpu_nodepool import main
+
+from tests.wire.harness import Wire
+from tests.wire.test_eks_gpu_nodepool import (
+    ACCOUNT,
+    TYPE,
+    actions,
+    expect_place,
+    expect_templates,
+    nodegroup,
+)
+
+THEIRS = "theirs"
+THEIR_SUBJECT = {"clusterName": "demo", "nodegroupName": THEIRS}
+THEIR_ARN = f"arn:aws:eks:us-west-2:{ACCOUNT}:nodegroup/demo/{THEIRS}/1"
+ADOPT: dict[str, t.Any] = {
+    "cluster_name": "demo",
+    "wait_interval": 0.001,
+    "name": THEIRS,
+    "provisioner": "managed_node_group",
+    "adopt": True,
+    "subnets": [{"id": "subnet-a"}],
+}
+
+
+def theirs(**changes: t.Any) -> dict[str, t.Any]:
+    made = {"nodegroupName": THEIRS, "nodegroupArn": THEIR_ARN, "tags": {"by": "hand"}, "labels": {"by": "hand"}, "taints": []}
+    return nodegroup(**{**made, **changes})
+
+
+def expect_theirs(wire: Wire, **changes: t.Any) -> None:
+    expect_place(wire, THEIRS, "other", types=False)
+    wire.expect("eks:DescribeNodegroup", THEIR_SUBJECT, theirs(**changes))
+
+
+def test_adopting_changes_nothing_that_is_not_set(wire: Wire) -> None:
+    expect_theirs(wire)
+    expect_templates(wire)
+    result = wire.run(main, ADOPT)
+    assert (actions(result), result["changed"]) == ([], False)
+    (group,) = result["nodepool"]["groups"]
+    assert (group["name"], group["zones"], group["max"], group["status"]) == (THEIRS, ["us-west-2a"], 3, "ACTIVE")
+    assert result["nodepool"]["labels"] == {"by": "hand"}
+
+
+def test_what_is_set_of_an_adopted_group_is_changed(wire: Wire) -> None:
+    expect_theirs(wire)
+    types = [{"Name": "instance-type", "Values": ["g5.2xlarge"]}]
+    wire.expect("ec2:DescribeInstanceTypes", {"Filters": types}, {"InstanceTypes": [TYPE]})
+    expect_templates(wire)
+    labels = {"nvidia.com/gpu.present": "true", "nvidia.com/device-plugin.config": "time-slicing-4"}
+    request = {**THEIR_SUBJECT, "scalingConfig": {"maxSize": 9}, "labels": {"addOrUpdateLabels": labels}}
+    wire.expect("eks:UpdateNodegroupConfig", request, {"update": {"id": "u-1"}})
+    tags = {"team": "ml", "k8s.io/cluster-autoscaler/node-template/resources/nvidia.com/gpu": "4"}
+    wire.expect("eks:TagResource", {"resourceArn": THEIR_ARN, "tags": tags})
+    update = {"name": "demo", "nodegroupName": THEIRS, "updateId": "u-1"}
+    wire.expect("eks:DescribeUpdate", update, {"update": {"id": "u-1", "status": "Successful"}})
+    scaling = {"minSize": 1, "maxSize": 9, "desiredSize": 1}
+    wire.expect("eks:DescribeNodegroup", THEIR_SUBJECT, theirs(scalingConfig=scaling, labels={"by": "hand", **labels}))
+    given = {"scaling": {"max": 9}, "sharing": {"strategy": "time_slicing", "replicas": 4}, "tags": {"team": "ml"}}
+    result = wire.run(main, {**ADOPT, **given})
+    assert actions(result) == ["eks:UpdateNodegroupConfig", "eks:TagResource"]
+    assert result["nodepool"]["labels"] == {"by": "hand", **labels}
+
+
+def test_the_launch_template_of_an_adopted_group_is_its_makers(wire: Wire) -> None:
+    expect_theirs(wire)
+    expect_templates(wire)
+    result = wire.run(main, {**ADOPT, "disk": {"size_gib": 300}})
+    assert [(fault["path"], fault["source"]) for fault in result["faults"]] == [
+        ("disk", "the collection's rules for what somebody else made")
+    ]
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda module, message, **kwargs: said.append(message))
+    return said
+
+
+def test_an_adopted_group_is_not_deleted(wire: Wire, warned: list[str]) -> None:
+    expect_place(wire, THEIRS, subnets=(), types=False, absent=True)
+    wire.expect("eks:DescribeNodegroup", THEIR_SUBJECT, theirs())
+    expect_templates(wire)
+    result = wire.run(main, {"cluster_name": "demo", "name": THEIRS, "state": "absent"})
+    assert (actions(result), result["changed"]) == ([], False)
+    assert warned == ["Node group theirs was made by somebody else and stays; its maker has to remove it."]
