@@ -33,7 +33,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import karpenter_objects as manifests
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import KarpenterPool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.objects import Comparison, apply_plan, delete_plan, gone
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Wait, combine, needing
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, combine, needing
 
 Key = tuple[str, str]
 #: Whether what was made for a pool of this name and is no longer wanted is to be removed.
@@ -47,6 +47,9 @@ HOPELESS = (
     "AMINotFound", "Conflict", "NodePoolValidationFailed", "PlacementGroupNotFound", "RuntimeValidation", "SecurityGroupsNotFound",
     "SubnetsNotFound", "TagValidationFailed", "UnsupportedAlias", "UserDataSizeLimitExceeded",
 )  # fmt: skip
+# Where a difference between an object and the nodes made of it is drift. Source: Karpenter, Disruption: Drift.
+_DRIFTING = {EC2_NODE_CLASS.kind: "spec.", NODE_POOL.kind: "spec.template."}
+_DRIFT = "Karpenter replaces nodes that differ from it, within the disruption budgets"
 _GITOPS_ANNOTATIONS = {"argocd.argoproj.io/tracking-id": "Argo CD"}
 _GITOPS_LABELS = {
     "argocd.argoproj.io/instance": "Argo CD",
@@ -185,9 +188,15 @@ def plan_present(wanted: t.Sequence[Wanted], targets: t.Sequence[KarpenterPool],
 
 def _apply(one: Wanted, observed: Observed) -> Plan:
     plan = apply_plan(Comparison(manifest=one.manifest, live=one.live, dry_run=observed.dry_runs.get(one.key)))
-    if one.leaving is None:
-        return plan
-    return dataclasses.replace(plan, steps=tuple(needing(plan.steps, gone(_typed(one.leaving, one.manifest)))))
+    steps = [_with_reason(step, one.key[0]) for step in plan.steps]
+    needs = () if one.leaving is None else (gone(_typed(one.leaving, one.manifest)),)
+    return dataclasses.replace(plan, steps=tuple(needing(steps, *needs)))
+
+
+def _with_reason(step: Step, kind: str) -> Step:
+    """An update says what it means for nodes that are there."""
+    drifts = step.effect == "update" and kind in _DRIFTING and any(name.startswith(_DRIFTING[kind]) for name in step.fields)
+    return dataclasses.replace(step, reason=_DRIFT) if drifts else step
 
 
 def _typed(obj: Object, like: Object) -> Object:

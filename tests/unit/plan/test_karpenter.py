@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import copy
 import typing as t
 
 import pytest
+from ansible_collections.gpuops.eks.plugins.module_utils._model.manifests import Field, with_fields
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter import (
     FIRST_WEIGHT,
     HOPELESS,
@@ -97,6 +99,24 @@ def test_a_difference_of_the_dry_run_is_one_patch_with_its_paths() -> None:
     assert found.steps[0].fields == ("spec.weight",)
     assert found.after == {"nodepools.karpenter.sh gpu": {"spec.weight": 5}}
     assert waits(found.waits) == [("ready", "gpu")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "replaces"),
+    [
+        ("NodePool", ("spec", "weight"), False),
+        ("NodePool", ("spec", "template", "metadata", "labels", "team"), True),
+        ("EC2NodeClass", ("spec", "tags", "team"), True),
+        ("EC2NodeClass", ("metadata", "annotations", "x"), False),
+    ],
+)
+def test_an_update_says_that_nodes_are_replaced(kind: str, path: tuple[str, ...], replaces: bool) -> None:
+    before = made(target())
+    after = copy.deepcopy(before.find(kind, "gpu"))
+    assert after is not None
+    with_value = with_fields(after, [Field(path=path, value="1")])
+    found = plan(Observed(**{**vars(before), "dry_runs": {**before.dry_runs, (kind, "gpu"): with_value}}), target())
+    assert [bool(step.reason) for step in found.steps] == [replaces]
 
 
 # -- weights
