@@ -339,7 +339,7 @@ def test_ten_shares_are_one_node(rig: Rig) -> None:
 
 
 def test_a_node_that_is_interrupted_is_replaced(rig: Rig) -> None:
-    """By the warning in its queue: before the instance ends."""
+    """By the warning in its queue."""
     [node] = rig.nodes()
     instance = node["spec"]["providerID"].rpartition("/")[2]
     rig.strike(kind="spot_interruption", instance=instance)
