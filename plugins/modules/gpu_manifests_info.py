@@ -231,6 +231,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+kubernetes_version:
+  description: Kubernetes version of the cluster, where it is not there that of the option; null where neither is known.
+  returned: success
+  type: str
+  sample: "1.36"
 manifests:
   description: The files, by name.
   returned: success

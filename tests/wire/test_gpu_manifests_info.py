@@ -24,6 +24,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/demo-node"
 GPU: Json = {"instances": {"types": ["g5.2xlarge"]}, "zones": ["us-west-2a"], "sharing": {"strategy": "time_slicing", "replicas": 10}}
 POOL: Json = {"name": "gpu", "provisioner": "karpenter", **GPU}
 GROUP: Json = {**GPU, "name": "group", "provisioner": "managed_node_group", "scaling": {"min": 0, "max": 1}}
+SELF: Json = {**GPU, "name": "self", "provisioner": "auto_scaling_group", "scaling": {"min": 0, "max": 1}}
 SUBNET: Json = {"id": "subnet-0a", "zone": "us-west-2a", "zone_id": "usw2-az1", "tier": "private"}
 PARAMS: Json = {"cluster_name": "demo", "node_role_arn": ROLE, "subnets": [SUBNET]}
 CLUSTER: Json = {
@@ -101,17 +102,23 @@ def test_karpenters_objects_are_those_that_the_pool_would_get(wire: Wire, check_
     }
     assert overlay["spec"]["capacity"] == {"nvidia.com/gpu": "10"}
     assert [each["planned"] for each in result["manifests"]] == [[], [], []]
-    assert result["changed"] is False
+    assert (result["changed"], result["kubernetes_version"]) == (False, "1.36")
 
 
 def test_launch_templates_are_the_requests_that_new_groups_would_make(wire: Wire) -> None:
     observe(wire)
-    found = files(wire.run(main, {**PARAMS, "pools": [GROUP]}))
-    assert list(found) == ["launch-templates/demo-group-us-west-2a-1gpu-on-demand.json"]
-    (template,) = found.values()
-    assert template["LaunchTemplateName"] == "demo-group-us-west-2a-1gpu-on-demand"
-    assert template["LaunchTemplateData"]["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
-    assert {tag["Key"]: tag["Value"] for tag in template["TagSpecifications"][0]["Tags"]}["gpuops.eks/nodepool"] == "group"
+    wire.expect("ssm:GetParameter", {"Name": f"{IMAGES}/image_id"}, {"Parameter": {"Name": f"{IMAGES}/image_id", "Value": "ami-1"}})
+    found = files(wire.run(main, {**PARAMS, "pools": [GROUP, SELF]}))
+    assert list(found) == [
+        "launch-templates/demo-group-us-west-2a-1gpu-on-demand.json",
+        "launch-templates/demo-self-us-west-2a-1gpu-on-demand-asg.json",
+    ]
+    managed, own = found.values()
+    assert managed["LaunchTemplateName"] == "demo-group-us-west-2a-1gpu-on-demand"
+    assert "ImageId" not in managed["LaunchTemplateData"]  # EKS chooses it
+    assert own["LaunchTemplateData"]["ImageId"] == "ami-1"
+    assert own["LaunchTemplateData"]["SecurityGroupIds"] == ["sg-0cluster"]
+    assert {tag["Key"]: tag["Value"] for tag in own["TagSpecifications"][0]["Tags"]}["gpuops.eks/pool"] == "self"
 
 
 def test_a_cluster_that_is_not_there_has_stand_ins_and_no_launch_templates(wire: Wire) -> None:
@@ -132,6 +139,7 @@ def test_without_aws_nothing_is_asked_of_it(wire: Wire) -> None:
     params = {**PARAMS, "subnets": [planned], "pools": [POOL, GROUP], "offline": True, "account_id": ACCOUNT, "device_plugin": PLUGIN}
     result = wire.run(main, params)
     assert wire.made == []
+    assert result["kubernetes_version"] is None
     found = {each["file"]: each["planned"] for each in result["manifests"]}
     assert found == {
         "kubernetes/ec2nodeclass_gpu.yaml": [

@@ -104,15 +104,20 @@ def _instance(family: str, size: str) -> InstanceType:
 def faults_without_aws(target: KarpenterPool, known: t.Container[str]) -> list[Fault]:
     """What stands against a pool of which AWS is not asked: the faults that need no answer of it, and what only it could say."""
     pool = target.pool
-    unknown = _unknown(pool, known)
+    unknown = _unknown(target, known)
     asked = (*_ASKED, *(() if pool.nvidia and not unknown else (_TYPES,)), *((_SUBNETS,) if pool.subnets else ()))
     return [*(fault for fault in target.faults if not fault.source.startswith(asked)), *unknown]
 
 
-def _unknown(pool: Pool, known: t.Container[str]) -> list[Fault]:
+def _unknown(target: KarpenterPool, known: t.Container[str]) -> list[Fault]:
     """Options that go by what only EC2 knows of types; GPU counts have to be known for what nodes are said to advertise."""
-    given = pool.instances
-    unread: dict[str, t.Any] = {"network.efa": pool.efa, "zones": list(pool.zones) if pool.subnets else ()}
+    given, pool = target.pool.instances, target.pool
+    placeless = pool.scaling.scope == "zone" and not all(subnet.zone for subnet in target.subnets)
+    unread: dict[str, t.Any] = {
+        "network.efa": pool.efa,
+        "zones": list(pool.zones) if pool.subnets else (),
+        "scaling.scope": "zone" if placeless else None,
+    }
     if pool.nvidia:
         unread |= {f"instances.types[{index}]": name for index, name in enumerate(given.types) if name not in known}
         unread |= {f"instances.families[{index}]": name for index, name in enumerate(given.families) if name not in GPU_FAMILIES}

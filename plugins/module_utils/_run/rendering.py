@@ -52,8 +52,15 @@ def validate(params: Params) -> list[Fault]:
 
 def job(run: Run) -> Outcome:
     """The job of module gpu_manifests_info."""
-    files = [*_pools(run), *_device_plugin(run.params)]
-    return Outcome(plan=None, result={"manifests": [file.to_result() for file in in_order(files)]})
+    context, pools, faults = _without_aws(run) if run.params["offline"] else _with_aws(run)
+    files = [*_pools(context, pools, faults), *_device_plugin(run.params)]
+    manifests = [file.to_result() for file in in_order(files)]
+    return Outcome(plan=None, result={"manifests": manifests, "kubernetes_version": _version(context)})
+
+
+def _version(context: Context) -> str | None:
+    version: str | None = (context.cluster or {}).get("version") or context.run.params["kubernetes_version"]
+    return version
 
 
 def _device_plugin(params: Params) -> list[File]:
@@ -69,11 +76,12 @@ def _is_kubernetes_own(manifest: t.Mapping[str, t.Any]) -> bool:
     return manifest["kind"] == "Namespace" and (name == "default" or name.startswith("kube-"))
 
 
-def _pools(run: Run) -> list[File]:
-    context, pools, faults = _without_aws(run) if run.params["offline"] else _with_aws(run)
+def _pools(context: Context, pools: t.Sequence[Pool], faults: t.Sequence[Fault]) -> list[File]:
+    """The files of all pools; InvalidInput with every fault."""
+    run = context.run
     chosen = {kind: [pool for pool in pools if pool.provisioner == kind] for kind in (_KARPENTER, *_TEMPLATES)}
     files, found = _objects(context, chosen.pop(_KARPENTER))
-    faults += found
+    faults = [*faults, *found]
     for kind, some in chosen.items():
         if some and context.cluster is None:
             names = ", ".join(pool.name for pool in some)
@@ -116,8 +124,7 @@ def _objects(context: Context, pools: t.Sequence[Pool]) -> tuple[list[File], lis
     """Karpenter's objects."""
     run, offline = context.run, context.run.params["offline"]
     targets = [resolve(pool, context.subnets.get(pool.name, ()), context.facts) for pool in pools]
-    version = None if offline else (context.cluster or {}).get("version") or run.params["kubernetes_version"]
-    choice = ImageChoice(run.aws, version)
+    choice = ImageChoice(run.aws, None if offline else _version(context))
     images = {pool.name: image for pool in pools if (image := choice.image(pool, None)) is not None}
     faults: list[Fault] = []
     for target in targets:

@@ -269,3 +269,14 @@ def test_private_endpoints_are_what_nodes_call_and_more() -> None:
     assert {"ec2", "ecr.api", "ecr.dkr", "eks", "eks-auth", "sts", "logs", "monitoring", "ssm", "autoscaling", "sqs"} <= set(services)
     assert "s3" not in services, "it has a gateway endpoint"
     assert apply("private_endpoints", ["secretsmanager", "ec2"]) == sorted([*services, "secretsmanager"])
+
+
+def test_manifest_files_are_named_and_ordered() -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "karpenter", "namespace": "kube-system"}}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "karpenter"}, "rules": []}
+    assert apply("manifest_files", [account, role]) == [
+        {"file": "kubernetes/clusterrole_karpenter.yaml", "content": role, "planned": []},
+        {"file": "kubernetes/kube-system_serviceaccount_karpenter.yaml", "content": account, "planned": []},
+    ]
+    with pytest.raises(ValueError, match="Secret"):
+        apply("manifest_files", [{**account, "kind": "Secret"}])

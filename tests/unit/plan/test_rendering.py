@@ -32,7 +32,7 @@ def without_aws(**params: t.Any) -> tuple[KarpenterPool, list[str]]:
     """The pool as far as it is known, and the paths of what stands against it."""
     wanted = pool(**params)
     facts = catalogue_facts([wanted])
-    target = resolve(wanted, SUBNETS, facts)
+    target = resolve(wanted, [Subnet(id=id_, zone="") for id_ in wanted.subnets] or SUBNETS, facts)
     return target, [fault.path for fault in faults_without_aws(target, facts.types)]
 
 
@@ -107,6 +107,7 @@ def test_without_aws_the_catalogue_says_how_many_gpus_nodes_may_have(instances: 
         ({"network": {"efa": True}}, "network.efa"),
         ({"network": {"subnets": ["subnet-0a"]}, "zones": ["us-west-2a"]}, "zones"),
         ({"zones": ["us-west-2b"]}, "zones[0]"),
+        ({"network": {"subnets": ["subnet-0a"]}, "scaling": {"scope": "zone"}}, "scaling.scope"),
         ({"instances": {"types": ["g5.2xlarge"], "gpu": {"count": [4]}}}, "instances.types[0]"),
     ],
 )
