@@ -32,6 +32,8 @@ description:
     chooses the configuration that M(gpuops.eks.nvidia_device_plugin) runs for O(sharing). All nodes have C(gpuops.eks/nodepool).
     These labels are always managed; without O(sharing) the configuration is C(default). Bottlerocket has a device plugin of its own, so
     that its nodes do not have C(nvidia.com/device-plugin.config).
+  - O(disruption.consolidate_after) of a node group is a tag on the Auto Scaling group that EKS makes for it, which cluster-autoscaler reads; it is
+    set once the node group is ACTIVE, also with O(wait=false).
   - With O(adopt=true), a node group of the pool's name that somebody else made is the pool's only group. Scaling, O(labels), O(taints),
     O(update), O(repair), O(warm_pool), O(sharing), O(ami.release) and O(tags) are changed where they are set, and nothing that it has is taken
     away. What stands in its launch template is refused, that one being its maker's. It gets no mark and is never deleted or replaced.

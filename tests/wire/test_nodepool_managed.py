@@ -14,9 +14,18 @@ from ansible_collections.gpuops.eks.plugins.modules.eks_gpu_nodepool import main
 from tests.wire.harness import Wire
 from tests.wire.test_eks_gpu_nodepool import (
     ACCOUNT,
+    CREATE_NODEGROUP,
+    CREATE_TEMPLATE,
+    NAME,
+    PARAMS,
+    SUBJECT,
+    TEMPLATE,
     TYPE,
     actions,
+    expect_existing,
+    expect_names,
     expect_place,
+    expect_role,
     expect_templates,
     nodegroup,
 )
@@ -97,3 +106,55 @@ def test_an_adopted_group_is_not_deleted(wire: Wire, warned: list[str]) -> None:
     result = wire.run(main, {"cluster_name": "demo", "name": THEIRS, "state": "absent"})
     assert (actions(result), result["changed"]) == ([], False)
     assert warned == ["Node group theirs was made by somebody else and stays; its maker has to remove it."]
+
+
+GROUP = f"eks-{NAME}-1"
+UNNEEDED = "k8s.io/cluster-autoscaler/node-template/autoscaling-options/scaledownunneededtime"
+CONSOLIDATING = {**PARAMS, "disruption": {"consolidate_after": "5m"}}
+TAG = {"ResourceId": GROUP, "ResourceType": "auto-scaling-group", "Key": UNNEEDED, "Value": "5m", "PropagateAtLaunch": False}
+
+
+def expect_scaling_tags(wire: Wire, *tags: dict[str, t.Any]) -> None:
+    filters = [{"Name": "auto-scaling-group", "Values": [GROUP]}, {"Name": "key", "Values": [UNNEEDED]}]
+    wire.expect("autoscaling:DescribeTags", {"Filters": filters}, {"Tags": list(tags)})
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_the_auto_scaling_group_of_a_new_group_is_tagged_by_its_name(wire: Wire, wait: bool) -> None:
+    expect_place(wire)
+    expect_templates(wire)
+    expect_names(wire)
+    expect_role(wire)
+    wire.expect("ec2:CreateLaunchTemplate", CREATE_TEMPLATE, {"LaunchTemplate": {"LaunchTemplateId": "lt-1"}})
+    wire.expect("eks:CreateNodegroup", CREATE_NODEGROUP, nodegroup("CREATING"))
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup("CREATING", resources={}))
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
+    wire.expect("autoscaling:CreateOrUpdateTags", {"Tags": [TAG]})
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
+    result = wire.run(main, {**CONSOLIDATING, "wait": wait})
+    assert actions(result) == ["ec2:CreateLaunchTemplate", "eks:CreateNodegroup", "autoscaling:CreateOrUpdateTags"]
+    assert result["plan"][2]["target"] == f"planned:auto-scaling-group/{NAME}"
+    assert result["progress"] == [f"DescribeNodegroup {NAME}: CREATING", f"DescribeNodegroup {NAME}: ACTIVE"]
+
+
+def test_the_tag_is_looked_at_where_the_pool_says_what_it_is(wire: Wire) -> None:
+    expect_place(wire, NAME)
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
+    expect_scaling_tags(wire, TAG)
+    expect_templates(wire, TEMPLATE)
+    assert actions(wire.run(main, CONSOLIDATING)) == []
+
+
+def test_a_tag_that_is_otherwise_is_set(wire: Wire) -> None:
+    expect_place(wire, NAME)
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
+    expect_scaling_tags(wire, {**TAG, "Value": "10m"})
+    expect_templates(wire, TEMPLATE)
+    wire.expect("autoscaling:CreateOrUpdateTags", {"Tags": [TAG]})
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
+    result = wire.run(main, CONSOLIDATING)
+    assert actions(result) == ["autoscaling:CreateOrUpdateTags"]
+    assert result["diff"] == {
+        "before": {NAME: {"disruption.consolidate_after": "10m"}},
+        "after": {NAME: {"disruption.consolidate_after": "5m"}},
+    }

@@ -111,13 +111,14 @@ class Aws:
         paginator = self.client(service).get_paginator(xform_name(operation))
         return [item for page in paginator.paginate(**(request or {})) for item in page.get(key) or ()]
 
-    def wait(self, wait: Wait) -> None:
-        """Return when the waiter's success state is reached; WaitFailed names the last state and the service's issues."""
+    def wait(self, wait: Wait) -> dict[str, t.Any]:
+        """The reply with which the waiter's success state was reached; WaitFailed names the last state and the service's issues."""
         waiter = WAITERS[wait.waiter]
         arguments = dict(wait.arguments)
         known = {acceptor["expected"] for acceptor in waiter.acceptors if acceptor["matcher"] == "error"}
         states: list[str] = []
         issues: list[str] = []
+        last: dict[str, t.Any] = {}
 
         def observe(**request: t.Any) -> dict[str, t.Any]:
             reply = operation(**request)
@@ -128,6 +129,8 @@ class Aws:
                 raise ClientError(reply, waiter.operation)
             self._progress(waiter, arguments, reply, states)
             issues[:] = [str(issue) for issue in (jmespath.search(waiter.issues, reply) if waiter.issues else None) or () if issue]
+            last.clear()
+            last.update(reply)
             return reply
 
         attempts = max(1, math.ceil(self._timeout / self._interval))
@@ -136,6 +139,7 @@ class Aws:
         operation = native._operation_method
         native._operation_method = observe
         self._run_waiter(native, waiter, arguments, states, issues)
+        return last
 
     def _run_waiter(self, native: t.Any, waiter: Waiter, arguments: dict[str, t.Any], states: list[str], issues: list[str]) -> None:
         action = f"{waiter.service}:{waiter.operation}"

@@ -54,7 +54,10 @@ def warm_pool_from_api(reply: t.Mapping[str, t.Any] | None) -> WarmPool | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Nodegroup:
-    """A node group. ``capacity_type`` is in the words of a pool (on_demand); ``launch_template`` is (id, version)."""
+    """A node group. ``capacity_type`` is in the words of a pool (on_demand); ``launch_template`` is (id, version).
+
+    ``unneeded_time`` is what its Auto Scaling group tells cluster-autoscaler, as far as that was read.
+    """
 
     name: str
     arn: str
@@ -77,6 +80,7 @@ class Nodegroup:
     release_version: str = ""
     version: str = ""
     auto_scaling_group: str | None = None
+    unneeded_time: str | None = None
     warm_pool: WarmPool | None = None
     issues: tuple[str, ...] = ()
 

@@ -94,8 +94,6 @@ _ONLY: dict[str, tuple[str, ...]] = {
     "overrides.node_group": (_M,),
     "overrides.auto_scaling_group": (_A,),
 }
-# What a provisioner can express and this release does not yet.
-_NOT_YET_WITH: dict[str, tuple[str, ...]] = {_M: ("disruption.consolidate_after",)}
 _PROVISIONER_SOURCES = {
     _M: "EKS API Reference, CreateNodegroup",
     _A: "EC2 Auto Scaling API Reference, CreateAutoScalingGroup",
@@ -175,7 +173,7 @@ def _provisioner(pool: Pool, path: str) -> list[Fault]:
 
 def _unsupported(pool: Pool, path: str) -> list[Fault]:
     faults = []
-    for dotted in (*_NOT_IN_THIS_RELEASE, *_NOT_YET_WITH.get(_kind(pool), ())):
+    for dotted in _NOT_IN_THIS_RELEASE:
         if (value := _lookup(pool, dotted)) not in (None, False, [], {}, ""):
             faults.append(Fault(path=join(path, dotted), value=value, allowed="unset: this is not in this release", source=_RELEASE))
     kind = _kind(pool)

@@ -19,6 +19,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import DEFA
 PREFIX = "k8s.io/cluster-autoscaler/"
 TEMPLATE_PREFIX = f"{PREFIX}node-template/"
 RESOURCES_PREFIX = f"{TEMPLATE_PREFIX}resources/"
+UNNEEDED_TIME_TAG = f"{TEMPLATE_PREFIX}autoscaling-options/scaledownunneededtime"
 ACCELERATOR_LABEL = "k8s.amazonaws.com/accelerator"
 MAX_KEY, MAX_VALUE = 128, 256  # Auto Scaling API Reference, Tag
 # The autoscaler's metrics know these by another name; any value makes it wait for a node's GPUs.
@@ -55,9 +56,15 @@ def template_tags(pool: Pool, gpu_count: int, *, instance: InstanceType | None, 
     tags |= {f"{TEMPLATE_PREFIX}label/{key}": value for key, value in labels.items()}
     tags |= {f"{TEMPLATE_PREFIX}taint/{taint.key}": f"{taint.value}:{taint.effect}" for taint in _softest_first(pool.created_taints)}
     tags |= {f"{RESOURCES_PREFIX}{name}": quantity for name, quantity in _resources(pool, gpu_count, instance).items()}
-    if after := pool.disruption.consolidate_after:
-        tags[f"{TEMPLATE_PREFIX}autoscaling-options/scaledownunneededtime"] = _NEVER if after == "Never" else after
+    if (after := unneeded_time(pool)) is not None:
+        tags[UNNEEDED_TIME_TAG] = after
     return tags
+
+
+def unneeded_time(pool: Pool) -> str | None:
+    """How long a node has to be unneeded before the autoscaler takes it away, as the autoscaler reads it from a tag; None where that is not set."""
+    after = pool.disruption.consolidate_after
+    return _NEVER if after == "Never" else after
 
 
 def unfit_tags(tags: t.Mapping[str, str]) -> list[str]:

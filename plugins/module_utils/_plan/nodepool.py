@@ -22,6 +22,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create i
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_remove import remove
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_replace import is_made, is_ours
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_scaling_tags import with_scaling_tags
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import template_name
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_update import update_group
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
@@ -62,7 +63,7 @@ def plan_pools(
     surplus = _surplus(made, observed, owner, lambda pool: pool in pools or prunes(pool))
     goes = [there for there in surplus if there.name in replaced or prunes(there.tags.get(NODEPOOL_TAG))]
     stays = [there for there in surplus if there not in goes and there.status != "DELETING"]
-    parts = [_plan_group(group, observed, settings) for group in made]
+    parts = [with_scaling_tags(_plan_group(group, observed, settings), group, owner) for group in made]
     before: dict[str, t.Any] = {}
     after: dict[str, t.Any] = {}
     for part in parts:
@@ -71,7 +72,11 @@ def plan_pools(
                 before[part.after.name] = {name: old for name, (old, _new) in part.fields.items()}
             after[part.after.name] = {name: new for name, (_old, new) in part.fields.items()}
     plan = Plan(
-        steps=tuple(step for part in parts for step in part.steps) + tuple(step for part in parts for step in part.later),
+        steps=(
+            *(step for part in parts for step in part.steps),
+            *(step for part in parts for step in part.later),
+            *(step for part in parts for step in part.last),
+        ),
         waits=tuple(wait for part in parts for wait in part.waits),
         before=before,
         after=after,

@@ -53,11 +53,13 @@ class Settings(TemplateSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class GroupPlan:
-    """One group's part: ``steps`` can be made at once, ``later`` ones need something done; ``fields`` are (before, after)."""
+    """One group's part: ``steps`` can be made at once, ``later`` ones need something done, ``last`` ones come after those of all groups;
+    ``fields`` are (before, after)."""
 
     after: Nodegroup
     steps: tuple[Step, ...] = ()
     later: tuple[Step, ...] = ()
+    last: tuple[Step, ...] = ()
     waits: tuple[Wait, ...] = ()
     fields: Fields = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

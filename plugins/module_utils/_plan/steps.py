@@ -31,11 +31,13 @@ def is_planned(value: object) -> bool:
 class Wait:
     """What has to be true before the next step: a waiter by name and the parameters of the call that it repeats.
 
-    The names are those of _aws.waiters.WAITERS. Planned ids in the parameters are resolved before the wait begins.
+    The names are those of _aws.waiters.WAITERS. Planned ids in the parameters are resolved before the wait begins. ``binds`` says which planned
+    ids the reply that ends the wait gives a value, as a step's: what a service makes by itself is known only then.
     """
 
     waiter: str
     arguments: t.Mapping[str, t.Any]
+    binds: t.Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +112,8 @@ def needing(steps: t.Sequence[Step], *waits: Wait) -> list[Step]:
 
 
 def bound_ids(steps: t.Iterable[Step]) -> frozenset[str]:
-    """The planned ids that these steps give a value."""
-    return frozenset(name for step in steps for name in step.binds)
+    """The planned ids that these steps, and the waits that they need, give a value."""
+    return frozenset(name for step in steps for binds in (step.binds, *(wait.binds for wait in step.needs)) for name in binds)
 
 
 def resolve(value: t.Any, bindings: t.Mapping[str, str], promised: t.Container[str] = ()) -> t.Any:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, Interrupted
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, bound_ids, resolve
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Wait, bound_ids, resolve
 from ansible_collections.gpuops.eks.plugins.module_utils._run.patience import patiently
 
 with contextlib.suppress(ImportError):  # run_module says that botocore, which brings jmespath, is missing
     import jmespath
 
 Perform = t.Callable[[str, dict[str, t.Any]], t.Mapping[str, t.Any]]
-Await = t.Callable[[Wait], None]
+Await = t.Callable[[Wait], t.Mapping[str, t.Any] | None]
 
 
 def apply(
@@ -27,8 +28,8 @@ def apply(
 ) -> dict[str, str]:
     """Make each step's call, bind the ids that it returns, wait where the step says so; then the plan's own waits.
 
-    ``need`` performs what a call needs beforehand (``await_`` where it is not given). Returns planned id -> real id. Interrupted carries
-    the cause, the steps that were made and those that were not.
+    ``need`` performs what a call needs beforehand (``await_`` where it is not given) and returns the reply that ended the wait. Returns planned
+    id -> real id. Interrupted carries the cause, the steps that were made and those that were not.
     """
     bound = dict(bindings or {})
     promised = bound_ids(plan.steps)
@@ -36,11 +37,12 @@ def apply(
     try:
         for step in plan.steps:
             for needed in step.needs:
-                (need or await_)(_resolved(needed, bound, promised))
+                seen = (need or await_)(_resolved(needed, bound, promised))
+                bound.update(_bound(needed.waiter, needed.binds, seen or {}))
             request = resolve(step.request, bound, promised)
             reply = patiently(functools.partial(perform, step.action, request), step)
             made += 1
-            bound.update(_bound(step, reply))
+            bound.update(_bound(step.action, step.binds, reply))
             if step.wait is not None:
                 await_(_resolved(step.wait, bound, promised))
         for wait in plan.waits:
@@ -52,12 +54,12 @@ def apply(
 
 
 def _resolved(wait: Wait, bound: t.Mapping[str, str], promised: t.Container[str]) -> Wait:
-    return Wait(waiter=wait.waiter, arguments=resolve(wait.arguments, bound, promised))
+    return replace(wait, arguments=resolve(wait.arguments, bound, promised))
 
 
-def _bound(step: Step, reply: t.Mapping[str, t.Any]) -> dict[str, str]:
-    found = {name: jmespath.search(path, dict(reply)) for name, path in step.binds.items()}
+def _bound(action: str, binds: t.Mapping[str, str], reply: t.Mapping[str, t.Any]) -> dict[str, str]:
+    found = {name: jmespath.search(path, dict(reply)) for name, path in binds.items()}
     for name, value in found.items():
         if not isinstance(value, str):
-            raise GpuopsError(f"{step.action}: the reply has no {step.binds[name]} for {name}.")
+            raise GpuopsError(f"{action}: the reply has no {binds[name]} for {name}.")
     return found

@@ -182,13 +182,14 @@ class Run:
         service = self.kubernetes if action.startswith(KUBERNETES) else self.aws
         return service.call(action, request)
 
-    def _need(self, wait: Wait) -> None:
-        service = self.kubernetes if wait.waiter.startswith(KUBERNETES) else self.aws
-        service.wait(wait)
+    def _need(self, wait: Wait) -> t.Mapping[str, t.Any] | None:
+        if wait.waiter.startswith(KUBERNETES):
+            self.kubernetes.wait(wait)
+            return None
+        return self.aws.wait(wait)
 
-    def _wait(self, wait: Wait) -> None:
-        if self.params.get("wait", True):
-            self._need(wait)
+    def _wait(self, wait: Wait) -> t.Mapping[str, t.Any] | None:
+        return self._need(wait) if self.params.get("wait", True) else None
 
     def _token(self, cluster_name: str) -> str:
         return presigned_token(get_aws_connection_info(self._module)[2], region=self.region, cluster_name=cluster_name)

@@ -19,6 +19,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import OWNER_TAG, Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import ClusterData
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import UNNEEDED_TIME_TAG
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, plan_absent, plan_pools, takes_part
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_adopt import adopted_group, is_adopted
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings
@@ -30,6 +31,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups i
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_replace import is_made, settle
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_result import pool_result
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_scaling_tags import unread
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template import (
     TemplateSettings,
     ensure_template,
@@ -52,7 +54,7 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     resolutions = {pool.name: _resolve(context, pool, nodegroups) for pool in pools}
     groups = [group for resolution in resolutions.values() for group in resolution.groups]
     made = [group for group in groups if takes_part(group, nodegroups.get(group.name), owner, prune=context.prune)]
-    observed = _observed(run.aws, owner, made, nodegroups)
+    observed = _observed(run.aws, owner, made, _with_scaling_tags(run.aws, made, nodegroups))
     roles, role_faults = _roles(run.aws, pools, made, observed)
     images = Images(run.aws, (context.cluster or {}).get("version", ""))
     settings = Settings(
@@ -176,6 +178,16 @@ def _observed(aws: Aws, owner: Owner, groups: t.Sequence[WantedGroup], nodegroup
         if name in templates and (is_made(group, there) or manages_template(group.pool)):
             templates[name] = _with_versions(aws, templates[name], there)
     return Observed(nodegroups=nodegroups, templates=templates, foreign_templates=foreign)
+
+
+def _with_scaling_tags(aws: Aws, groups: t.Sequence[WantedGroup], nodegroups: t.Mapping[str, Nodegroup]) -> dict[str, Nodegroup]:
+    """The node groups with what their Auto Scaling groups tell the autoscaler, where a pool says what that should be."""
+    names = [name for group in groups if (name := unread(group, nodegroups.get(group.name)))]
+    if not names:
+        return dict(nodegroups)
+    filters = [{"Name": "auto-scaling-group", "Values": names}, {"Name": "key", "Values": [UNNEEDED_TIME_TAG]}]
+    found = {tag["ResourceId"]: tag["Value"] for tag in aws.pages("autoscaling:DescribeTags", "Tags", {"Filters": filters})}
+    return {name: dataclasses.replace(there, unneeded_time=found.get(there.auto_scaling_group)) for name, there in nodegroups.items()}
 
 
 def _with_versions(aws: Aws, template: LaunchTemplate, there: Nodegroup | None) -> LaunchTemplate:

@@ -1159,6 +1159,62 @@ def test_absent_waits_for_a_group_whose_template_is_gone() -> None:
     assert planned.waits == (Wait(waiter="nodegroup_deleted", arguments=SUBJECT),)
 
 
+UNNEEDED = "k8s.io/cluster-autoscaler/node-template/autoscaling-options/scaledownunneededtime"
+
+
+def consolidating(after: str = "10m", **params: t.Any) -> Pool:
+    return pool(disruption={"consolidate_after": after}, **params)
+
+
+def tag_of(step: Step) -> tuple[str, str]:
+    (tag,) = step.request["Tags"]
+    assert (tag["ResourceType"], tag["Key"], tag["PropagateAtLaunch"]) == ("auto-scaling-group", UNNEEDED, False)
+    return tag["ResourceId"], tag["Value"]
+
+
+def test_the_group_that_eks_makes_is_tagged_when_it_is_there() -> None:
+    planned = plan(consolidating(zones=["us-west-2a", "us-west-2b"]), Observed())
+    assert actions(planned) == ["ec2:CreateLaunchTemplate", "eks:CreateNodegroup"] * 2 + ["autoscaling:CreateOrUpdateTags"] * 2
+    step = planned.plan.steps[4]
+    name = f"planned:auto-scaling-group/{NAME}"
+    assert (step.target, tag_of(step)) == (name, (name, "10m"))
+    binds = {name: "nodegroup.resources.autoScalingGroups[0].name"}
+    assert step.needs == (Wait(waiter="nodegroup_active", arguments=SUBJECT, binds=binds),)
+    assert planned.plan.waits == (), "the tags wait for both groups"
+    assert planned.plan.after[NAME]["disruption.consolidate_after"] == "10m"
+
+
+@pytest.mark.parametrize(("after", "there", "value"), [("10m", None, "10m"), ("1h", "10m", "1h"), ("Never", "10m", "87600h")])
+def test_the_tag_of_a_group_that_is_there(after: str, there: str | None, value: str) -> None:
+    group_ = existing(pool(), auto_scaling_group="eks-x", unneeded_time=there)
+    planned = plan(consolidating(after), observed(group_))
+    (step,) = planned.plan.steps
+    assert (step.action, step.target, step.needs) == ("autoscaling:CreateOrUpdateTags", "eks-x", ())
+    assert tag_of(step) == ("eks-x", value)
+    assert planned.plan.before == {NAME: {"disruption.consolidate_after": there}}
+    assert plan(consolidating(after), observed(planned.after[NAME])).plan.steps == ()
+
+
+def test_a_tag_that_is_not_set_is_not_managed() -> None:
+    assert plan(pool(), observed(existing(pool(), auto_scaling_group="eks-x", unneeded_time="10m"))).plan.steps == ()
+
+
+def test_a_group_that_is_being_made_is_tagged_when_it_is_there() -> None:
+    planned = plan(consolidating(), observed(existing(pool(), status="CREATING")))
+    (step,) = planned.plan.steps
+    assert ([need.waiter for need in step.needs], planned.plan.waits) == (["nodegroup_active"], ())
+
+
+def test_the_tag_of_an_adopted_group_is_what_the_option_consists_of() -> None:
+    planned = adopting(dataclasses.replace(THEIRS, auto_scaling_group="eks-x"), disruption={"consolidate_after": "10m"})
+    assert [tag_of(step) for step in planned.plan.steps] == [("eks-x", "10m")]
+
+
+def test_what_is_refused_is_not_tagged() -> None:
+    foreign = existing(pool(), tags={}, auto_scaling_group="eks-x")
+    assert plan(consolidating(), observed(foreign)).plan.steps == ()
+
+
 def test_the_marks_win_over_the_users_tags() -> None:
     assert pool_tags(OWNER, pool(tags={"a": "b"})) == {"a": "b", **TAGS}
 

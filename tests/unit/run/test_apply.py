@@ -56,6 +56,33 @@ def test_waits_get_bound_ids() -> None:
     assert waited == [Wait(waiter="update_successful", arguments={"name": "c", "updateId": "u-1"})]
 
 
+NAMED = Wait(waiter="vpc_available", arguments={"VpcIds": ["planned:vpc/x"]}, binds={"planned:acl/x": "Acls[0].Id"})
+TAG = Step(action="ec2:CreateTags", target="planned:acl/x", effect="update", request={"Resources": ["planned:acl/x"]}, needs=(NAMED,))
+
+
+def test_what_a_service_makes_by_itself_is_bound_by_the_wait_for_it() -> None:
+    made: list[dict[str, t.Any]] = []
+
+    def perform(action: str, request: dict[str, t.Any]) -> dict[str, t.Any]:
+        made.append(request)
+        return {"Vpc": {"VpcId": "vpc-1"}}
+
+    def need(wait: Wait) -> dict[str, t.Any]:
+        assert wait.arguments == {"VpcIds": ["vpc-1"]}
+        return {"Acls": [{"Id": "acl-1"}]}
+
+    bound = apply(Plan(steps=(VPC, TAG)), perform, lambda wait: None, need=need)
+    assert made == [{}, {"Resources": ["acl-1"]}]
+    assert bound == {"planned:vpc/x": "vpc-1", "planned:acl/x": "acl-1"}
+
+
+@pytest.mark.parametrize("seen", [{}, {"Acls": []}, None])
+def test_a_wait_that_does_not_show_what_it_binds_is_an_error(seen: dict[str, t.Any] | None) -> None:
+    with pytest.raises(Interrupted, match=r"vpc_available: the reply has no Acls\[0\].Id for planned:acl/x") as caught:
+        apply(Plan(steps=(VPC, TAG)), lambda action, request: {"Vpc": {"VpcId": "vpc-1"}}, lambda wait: seen)
+    assert caught.value.result()["steps_done"] == 1
+
+
 def test_a_refusal_half_way_names_what_was_made_and_what_was_not() -> None:
     def perform(action: str, request: dict[str, t.Any]) -> dict[str, t.Any]:
         if action == "ec2:CreateSubnet":
