@@ -26,7 +26,6 @@ SHARED: dict[str, t.Any] = {
     "zones": ["us-west-2a", "us-west-2b"],
     "scaling": {"max": 4},
     "sharing": {"strategy": "time_slicing", "replicas": REPLICAS},
-    "disruption": {"consolidate_after": "30s"},
 }
 APPS = "/apis/apps/v1/namespaces/default/deployments"
 Objects = list[dict[str, t.Any]]
