@@ -14,6 +14,7 @@ import boto3
 import botocore.loaders
 import pytest
 from ansible.module_utils import basic
+from ansible_collections.gpuops.eks.plugins.module_utils._aws import gateway
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ParamValidationError
 from botocore.validate import validate_parameters
@@ -72,6 +73,7 @@ class Wire:
             return made
 
         monkeypatch.setattr(boto3.session.Session, "client", client)
+        monkeypatch.setattr(gateway, "WIDTH", 1)  # a script has one order
         monkeypatch.setattr(botocore.loaders, "create_loader", lambda search_path_string=None: LOADER)
 
     @property

@@ -12,6 +12,7 @@ import math
 import threading
 import time
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.errors import THROTTLED, hint_for, hint_for_issues, translate
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.waiters import WAITERS, Waiter
@@ -30,6 +31,7 @@ R = t.TypeVar("R")
 
 _MOST_PATIENCE = 300.0  # seconds for a call that is throttled
 _LONGEST_PAUSE = 20.0
+WIDTH = 8  # reads at once; an account's request rate is shared with everybody else's
 ClientFactory = t.Callable[[str], t.Any]
 Request = t.Mapping[str, t.Any]
 
@@ -86,6 +88,14 @@ class Aws:
             if error.code in missing:
                 return None
             raise
+
+    def find_all(self, action: str, requests: t.Sequence[Request], *, missing: t.Container[str]) -> list[dict[str, t.Any] | None]:
+        """Like ``find`` for each request, some at once, the replies in order; the first refusal is raised."""
+        if len(requests) < 2 or WIDTH < 2:
+            return [self.find(action, request, missing=missing) for request in requests]
+        self.client(action.partition(":")[0])
+        with ThreadPoolExecutor(min(WIDTH, len(requests))) as workers:
+            return list(workers.map(lambda request: self.find(action, request, missing=missing), requests))
 
     def _unthrottled(self, action: str, attempt: t.Callable[[], R]) -> R:
         """What ``attempt`` returns. The SDK repeats a throttled call within seconds; this goes on, ever more slowly, as long as a wait may take."""

@@ -149,12 +149,9 @@ def _nodegroups(aws: Aws, owner: Owner, pools: t.Collection[str] | None) -> dict
 
 
 def _describe(aws: Aws, owner: Owner, names: t.Sequence[str]) -> dict[str, Nodegroup]:
-    found = {}
-    for name in names:
-        request = {"clusterName": owner.cluster_name, "nodegroupName": name}
-        if reply := aws.find("eks:DescribeNodegroup", request, missing=_MISSING):
-            found[name] = Nodegroup.from_api(reply["nodegroup"])
-    return found
+    requests = [{"clusterName": owner.cluster_name, "nodegroupName": name} for name in names]
+    replies = aws.find_all("eks:DescribeNodegroup", requests, missing=_MISSING)
+    return {name: Nodegroup.from_api(reply["nodegroup"]) for name, reply in zip(names, replies, strict=True) if reply}
 
 
 def _templates(aws: Aws, owner: Owner) -> dict[str, LaunchTemplate]:
