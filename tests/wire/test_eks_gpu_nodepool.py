@@ -140,12 +140,13 @@ def expect_place(
     subnets: tuple[str, ...] = ("subnet-a",),
     types: bool = True,
     absent: bool = False,
+    **described: str,
 ) -> None:
     wire.expect("sts:GetCallerIdentity", {}, {"Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:user/me", "UserId": "u"})
     if cluster is None:
         wire.expect_error("eks:DescribeCluster", {"name": "demo"}, "ResourceNotFoundException")
     else:
-        wire.expect("eks:DescribeCluster", {"name": "demo"}, {"cluster": {"name": "demo", "status": cluster}})
+        wire.expect("eks:DescribeCluster", {"name": "demo"}, {"cluster": {"name": "demo", "status": cluster, **described}})
     if subnets:
         filters = [{"Name": "subnet-id", "Values": list(subnets)}]
         found = [{"SubnetId": "subnet-a", "AvailabilityZone": "us-west-2a", "AvailabilityZoneId": "usw2-az1"}]

@@ -22,7 +22,6 @@ from tests.wire.test_eks_gpu_nodepool import (
     TEMPLATE,
     TYPE,
     actions,
-    expect_existing,
     expect_names,
     expect_place,
     expect_role,
@@ -158,3 +157,67 @@ def test_a_tag_that_is_otherwise_is_set(wire: Wire) -> None:
         "before": {NAME: {"disruption.consolidate_after": "10m"}},
         "after": {NAME: {"disruption.consolidate_after": "5m"}},
     }
+
+
+PARAMETER = "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/x86_64/nvidia/recommended/release_version"
+NAMED_PARAMETER = PARAMETER.replace("recommended", "amazon-eks-node-al2023-x86_64-nvidia-1.36-v20260701")
+HAS = "1.36.1-20260724"
+NEWER = "1.36.2-20260801"
+
+
+def expect_release(wire: Wire, parameter: str, release: str | None, **changes: t.Any) -> None:
+    """A group that is there, and what SSM says of a release."""
+    expect_place(wire, NAME, cluster="ACTIVE", version="1.36")
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(version="1.36", **changes))
+    expect_templates(wire, TEMPLATE)
+    if release is None:
+        wire.expect_error("ssm:GetParameter", {"Name": parameter}, "ParameterNotFound")
+    else:
+        wire.expect("ssm:GetParameter", {"Name": parameter}, {"Parameter": {"Name": parameter, "Value": release}})
+
+
+def latest(name: str = "latest") -> dict[str, t.Any]:
+    return {**PARAMS, "ami": {"release": name}}
+
+
+def test_the_newest_release_replaces_the_nodes(wire: Wire) -> None:
+    expect_release(wire, PARAMETER, NEWER)
+    wire.expect("eks:UpdateNodegroupVersion", {**SUBJECT, "releaseVersion": NEWER}, {"update": {"id": "u-1"}})
+    update = {"name": "demo", "nodegroupName": NAME, "updateId": "u-1"}
+    for status in ("InProgress", "Successful"):
+        wire.expect("eks:DescribeUpdate", update, {"update": {"id": "u-1", "status": status}})
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup(releaseVersion=NEWER))
+    result = wire.run(main, latest())
+    assert result["plan"] == [
+        {
+            "action": "eks:UpdateNodegroupVersion",
+            "target": NAME,
+            "effect": "update",
+            "fields": ["release_version"],
+            "reason": "nodes are replaced, as update.max_unavailable allows",
+        }
+    ]
+    assert result["diff"] == {"before": {NAME: {"release_version": HAS}}, "after": {NAME: {"release_version": NEWER}}}
+
+
+@pytest.mark.parametrize("release", [HAS, "1.36.1-20260701"])
+def test_a_group_that_has_the_newest_release_or_a_later_one_stays(wire: Wire, release: str) -> None:
+    expect_release(wire, PARAMETER, release)
+    assert actions(wire.run(main, latest())) == []
+
+
+def test_a_group_is_not_taken_back_to_a_release_that_is_named(wire: Wire) -> None:
+    expect_release(wire, NAMED_PARAMETER, "1.36.1-20260701")
+    result = wire.run(main, latest("v20260701"))
+    assert [(fault["path"], fault["value"]) for fault in result["faults"]] == [("ami.release", "v20260701")]
+
+
+def test_a_release_that_does_not_exist_is_refused(wire: Wire) -> None:
+    expect_release(wire, NAMED_PARAMETER, None)
+    result = wire.run(main, latest("v20260701"))
+    assert [(fault["path"], fault["source"]) for fault in result["faults"]] == [("ami.release", "ssm:GetParameter")]
+
+
+def test_a_release_in_check_mode_is_only_planned(wire: Wire) -> None:
+    expect_release(wire, PARAMETER, NEWER)
+    assert actions(wire.run(main, latest(), check_mode=True)) == ["eks:UpdateNodegroupVersion"]

@@ -52,6 +52,12 @@ def warm_pool_from_api(reply: t.Mapping[str, t.Any] | None) -> WarmPool | None:
     )
 
 
+def release_order(release: str) -> tuple[int, ...]:
+    """What releases of one image family are ordered by: the date of an Amazon Linux one (1.36.1-20260724), the version of Bottlerocket's."""
+    version, _dash, build = release.partition("-")
+    return (int(build),) if build.isdigit() else tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Nodegroup:
     """A node group. ``capacity_type`` is in the words of a pool (on_demand); ``launch_template`` is (id, version).

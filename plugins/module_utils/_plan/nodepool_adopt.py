@@ -22,7 +22,13 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import ta
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import GroupPlan, Settings, is_half_made
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts, Resolution, WantedGroup, fitting_types
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_replace import immutable, is_ours
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_update import changes, label_aspect, settable
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_update import (
+    changes,
+    label_aspect,
+    release_faults,
+    settable,
+    version_warnings,
+)
 
 _SHARING_LABELS = (GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL)
 _SOURCE = "the collection's rules for what somebody else made"
@@ -89,8 +95,8 @@ def update_adopted(group: WantedGroup, there: Nodegroup, settings: Settings) -> 
     labels = label_aspect(there, _labels(group.pool))
     tags = tag_changes(_tags(group), there.tags, purge=False)
     plan = changes(kept, there, None, settings, aspects=settable(kept, there, labels), tags=tags)
-    faults = [*_immutable_faults(group, there), *_template_faults(group.pool, there)]
-    return dataclasses.replace(plan, faults=tuple(faults), warnings=_warnings(group, there))
+    faults = (*_immutable_faults(group, there), *_template_faults(group.pool, there), *release_faults(group, there, settings))
+    return dataclasses.replace(plan, faults=faults, warnings=(*_warnings(group, there), *version_warnings(group, there, settings)))
 
 
 def _labels(pool: Pool) -> dict[str, str]:

@@ -11,6 +11,7 @@ import dataclasses
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.gpuops.eks.plugins.module_utils._catalog.amis import LATEST
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import minor
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
@@ -21,7 +22,12 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     NODEPOOL_LABEL,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate
-from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup, taint_to_api, warm_pool_to_api
+from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import (
+    Nodegroup,
+    release_order,
+    taint_to_api,
+    warm_pool_to_api,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import WarmPool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import RESOURCES_PREFIX
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import tag_changes
@@ -50,6 +56,8 @@ _BOTTLEROCKET = "BOTTLEROCKET"  # how its AMI types begin
 # Tags by which an autoscaler knows a group's nodes and settings; who runs the autoscaler sets them.
 _AUTOSCALER_PREFIXES = ("k8s.io/", "kubernetes.io/")
 _DISK_TAG = f"{RESOURCES_PREFIX}ephemeral-storage"
+_CUSTOM = "CUSTOM"  # the AMI type of an image of the user's own
+_ROLLBACK_SOURCE = "EKS API Reference, UpdateNodegroupVersion: no roll back to an earlier AMI version"
 _IMMUTABLE_SOURCE = "EKS API Reference, UpdateNodegroupConfig: not among its parameters"
 
 
@@ -67,7 +75,8 @@ def update_group(group: WantedGroup, there: Nodegroup, template: LaunchTemplate 
     """One eks:UpdateNodegroupConfig for all that it takes, tags, and a new launch template version where its content differs."""
     aspects = settable(group, there, _labels(group, there))
     plan = changes(group, there, template, settings, aspects=aspects, tags=_tags(group, there, settings))
-    return dataclasses.replace(plan, warnings=_warnings(group, there, template), faults=_immutable(group, there))
+    warnings = (*_warnings(group, there, template), *version_warnings(group, there, settings))
+    return dataclasses.replace(plan, warnings=warnings, faults=(*_immutable(group, there), *release_faults(group, there, settings)))
 
 
 def settable(group: WantedGroup, there: Nodegroup, labels: Aspect | None) -> list[Aspect | None]:
@@ -287,7 +296,7 @@ def _template(
     elif release:
         request["releaseVersion"] = release["release_version"][1]
         after = dataclasses.replace(after, release_version=release["release_version"][1])
-    elif there.release_version and there.ami_type != "CUSTOM":
+    elif there.release_version and there.ami_type != _CUSTOM:
         request["releaseVersion"] = there.release_version
     names = [*(["launch_template.version"] if "launchTemplate" in request else []), *upgrade, *release]
     update = Step(
@@ -304,19 +313,53 @@ def _template(
 
 
 def _upgrade(there: Nodegroup, settings: Settings) -> Fields:
-    """The Kubernetes version of a group that is behind the one that is asked for; a group is never taken back."""
+    """The Kubernetes version of a group that is behind the one that is asked for; a group is never taken back.
+
+    That of an image of the user's own is the image's. Source: EKS API Reference, UpdateNodegroupVersion: version.
+    """
     wanted = settings.kubernetes_version
-    if wanted is None or not there.version or minor(there.version) >= minor(wanted):
+    if wanted is None or not there.version or minor(there.version) >= minor(wanted) or there.ami_type == _CUSTOM:
         return {}
     return {"version": (there.version, wanted)}
 
 
 def _release(group: WantedGroup, there: Nodegroup, settings: Settings) -> Fields:
-    """The release of the image that the user names, or the newest where that is the word, if the group has another one."""
+    """The release of the image that the user names, or the newest where that is the word, if the group has an earlier one."""
     wanted = settings.releases.get(group.pool.name)
-    if wanted is None or wanted == there.release_version:
+    if wanted in (None, there.release_version) or _is_earlier(wanted, there) or _is_of_other_version(wanted, there):
         return {}
     return {"release_version": (there.release_version, wanted)}
+
+
+def _is_earlier(release: str | None, there: Nodegroup) -> bool:
+    """Whether a release is one from before that of the group."""
+    return bool(release and there.release_version) and release_order(release or "") < release_order(there.release_version)
+
+
+def _is_of_other_version(release: str | None, there: Nodegroup) -> bool:
+    """Whether a release of Amazon Linux, which is one for a version of Kubernetes, is for another one than the group's."""
+    if not release or not there.version or there.ami_type.startswith(_BOTTLEROCKET):
+        return False
+    return minor(release) != minor(there.version)
+
+
+def release_faults(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[Fault, ...]:
+    """A release that is named and that the group cannot be taken back to; the newest may be an earlier one for a while after a release."""
+    release, wanted = group.pool.ami.release, settings.releases.get(group.pool.name)
+    if release in (None, LATEST) or not _is_earlier(wanted, there):
+        return ()
+    allowed = f"unset, or what node group {there.name} has, {there.release_version}, or a later release: EKS takes no group back"
+    return (Fault(path=join(group.pool.path, "ami.release"), value=release, allowed=allowed, source=_ROLLBACK_SOURCE),)
+
+
+def version_warnings(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[str, ...]:
+    """A word where the image stays because the group's Kubernetes version is another one than the image's."""
+    wanted = settings.kubernetes_version
+    if there.ami_type == _CUSTOM and wanted and there.version and minor(there.version) < minor(wanted):
+        return (f"Node group {there.name} has an image of its own and stays at Kubernetes {there.version}: name an image for {wanted}.",)
+    if not _upgrade(there, settings) and _is_of_other_version(settings.releases.get(group.pool.name), there):
+        return (f"Node group {there.name} keeps its image: it has Kubernetes {there.version}, which kubernetes_version changes first.",)
+    return ()
 
 
 def _template_version(

@@ -599,6 +599,62 @@ def test_a_change_of_disk_waits_for_the_change_of_settings() -> None:
     assert [wait.arguments["updateId"] for wait in planned.plan.waits] == [f"planned:update/{NAME}/version"]
 
 
+def with_release(release: str, wanted: Pool, there: Nodegroup, **settings: t.Any) -> PoolsPlan:
+    return plan_pools(groups_of(wanted), observed(there), dataclasses.replace(SETTINGS, releases={"inference": release}, **settings))
+
+
+RELEASES: list[tuple[str, str, str, bool]] = [  # family, of the group, wanted, whether the group is moved
+    ("al2023", "1.36.1-20260701", "1.36.1-20260724", True),
+    ("al2023", "1.36.2-20260701", "1.36.1-20260724", True),
+    ("al2023", "1.36.1-20260724", "1.36.1-20260724", False),
+    ("al2023", "1.36.1-20260724", "1.36.1-20260701", False),
+    ("bottlerocket", "1.9.0-aaaa", "1.54.0-bbbb", True),
+    ("bottlerocket", "1.54.0-bbbb", "1.9.0-aaaa", False),
+]
+
+
+@pytest.mark.parametrize(("family", "has", "release", "moves"), RELEASES)
+def test_the_newest_release_moves_a_group_and_never_back(family: str, has: str, release: str, moves: bool) -> None:
+    wanted = pool(ami={"family": family, "release": "latest"})
+    planned = with_release(release, wanted, existing(wanted, release_version=has, version="1.36"))
+    assert [step.request for step in planned.plan.steps] == ([{**SUBJECT, "releaseVersion": release}] if moves else [])
+    assert (planned.faults, planned.plan.warnings) == ((), ())
+    if moves:
+        assert planned.plan.before == {NAME: {"release_version": has}}
+        assert with_release(release, wanted, planned.after[NAME]).plan.steps == ()
+
+
+def test_an_earlier_release_that_is_named_is_refused() -> None:
+    wanted = pool(ami={"release": "v20260701"})
+    planned = with_release("1.36.1-20260701", wanted, existing(wanted, release_version="1.36.1-20260724"))
+    assert [(fault.path, fault.value) for fault in planned.faults] == [("ami.release", "v20260701")]
+    assert planned.plan.steps == ()
+
+
+def test_a_release_waits_for_the_kubernetes_version() -> None:
+    wanted = pool(ami={"release": "latest"})
+    behind = existing(wanted, release_version="1.35.1-20260701", version="1.35")
+    planned = with_release("1.36.1-20260724", wanted, behind)
+    assert planned.plan.steps == ()
+    assert planned.plan.warnings == (f"Node group {NAME} keeps its image: it has Kubernetes 1.35, which kubernetes_version changes first.",)
+    planned = with_release("1.36.1-20260724", wanted, behind, kubernetes_version="1.36")
+    assert [step.request for step in planned.plan.steps] == [{**SUBJECT, "version": "1.36"}]
+    assert planned.plan.warnings == ()
+
+
+def test_a_new_group_gets_the_release_that_is_named() -> None:
+    settings = dataclasses.replace(SETTINGS, releases={"inference": "1.36.1-20260701"})
+    planned = plan_pools(groups_of(pool(ami={"release": "v20260701"})), Observed(), settings)
+    assert planned.plan.steps[1].request["releaseVersion"] == "1.36.1-20260701"
+
+
+def test_the_kubernetes_version_of_an_image_of_the_users_own_is_the_images() -> None:
+    there = existing(pool(), ami_type="CUSTOM", version="1.35")
+    planned = plan_pools(groups_of(pool()), observed(there), UPGRADE)
+    assert planned.plan.steps == ()
+    assert planned.plan.warnings == (f"Node group {NAME} has an image of its own and stays at Kubernetes 1.35: name an image for 1.36.",)
+
+
 UPGRADE = dataclasses.replace(SETTINGS, kubernetes_version="1.36")
 
 
