@@ -21,6 +21,8 @@ description:
   - Bottlerocket's NVIDIA variants contain a device plugin. A configuration that selects Bottlerocket nodes is refused with their names;
     choose another O(configurations[].node_selector), or give such nodes a label C(nvidia.com/device-plugin.config) that names no
     configuration, such as C(bottlerocket).
+  - Objects that Argo CD or Flux keeps, by their annotations and labels, are named in a warning and left as they are, and then nothing is waited for.
+    M(gpuops.eks.gpu_manifests_info) has what to give such a tool.
   - In check mode the plan has the writes that a run would make. Where the cluster does not exist yet, these are creates.
 extends_documentation_fragment:
   - amazon.aws.common.modules

@@ -214,6 +214,25 @@ def test_without_purge_other_configurations_stay(kube: KubeWire) -> None:
     assert not kube.run(main, params({"name": "default"}))["changed"]
 
 
+def test_what_argo_cd_keeps_is_not_tried_not_written_and_not_waited_for(kube: KubeWire, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _self, message: warnings.append(message))
+    tracked = {"annotations": {"argocd.argoproj.io/tracking-id": "platform:/Namespace:/gpuops-nvidia"}}
+    config_maps, daemon_sets = objects(wanted(sliced(10)), nodes=1)
+    for obj in (namespace := live(manifests.namespace(NAMESPACE)), *config_maps, *daemon_sets):
+        obj["metadata"] |= tracked
+    nodes = [node("n1", "shared", 10)]
+    kube.cluster().items("/api/v1/configmaps", config_maps, labelSelector=OURS).get(NAMESPACE_PATH, namespace)
+    kube.items("/apis/apps/v1/daemonsets", daemon_sets).items("/api/v1/nodes", nodes)
+    kube.items(f"{NAMESPACE_PATH}/pods", [pod("p1", "n1", wanted(sliced(10)), sliced(10))], labelSelector=OURS)
+    kube.aws.expect("ec2:DescribeInstanceTypes", INSTANCE_TYPES, G5)
+    result = kube.run(main, params(shared(4)))
+    assert (result["changed"], result["plan"], kube.writes()) == (False, [], [])
+    assert result["device_plugin"]["configurations"][0]["nodes"][0]["advertised"] == 10
+    names = ("Namespace gpuops-nvidia", "ConfigMap nvidia-device-plugin-shared", "DaemonSet nvidia-device-plugin-shared")
+    assert warnings == [f"{', '.join(names)}: kept by Argo CD and not changed here; change them where Argo CD takes them from."]
+
+
 def absent_reads(kube: KubeWire, plugin: DevicePlugin | None, foreign: t.Sequence[Json] = ()) -> KubeWire:
     config_maps, daemon_sets = objects(plugin) if plugin else ([], [])
     kube.cluster().items("/api/v1/namespaces", [live(manifests.namespace(NAMESPACE))] if plugin else [], labelSelector=OURS)

@@ -53,6 +53,14 @@ NODE_CLAIM = Kind(api_version="karpenter.sh/v1", kind="NodeClaim", plural="nodec
 NODE_OVERLAY = Kind(api_version="karpenter.sh/v1alpha1", kind="NodeOverlay", plural="nodeoverlays", namespaced=False)
 EC2_NODE_CLASS = Kind(api_version="karpenter.k8s.aws/v1", kind="EC2NodeClass", plural="ec2nodeclasses", namespaced=False)
 
+# By what they mark. Source: Argo CD, Resource Tracking; Flux, Kustomization and HelmRelease: labels of the objects that they apply.
+_GITOPS_ANNOTATIONS = {"argocd.argoproj.io/tracking-id": "Argo CD"}
+_GITOPS_LABELS = {
+    "argocd.argoproj.io/instance": "Argo CD",
+    "kustomize.toolkit.fluxcd.io/name": "Flux",
+    "helm.toolkit.fluxcd.io/name": "Flux",
+}
+
 _CORE = (NAMESPACE, NODE, POD, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, DAEMON_SET, DEPLOYMENT)
 _KARPENTER = (NODE_POOL, NODE_CLAIM, NODE_OVERLAY, EC2_NODE_CLASS)
 _KINDS = {(kind.api_version, kind.kind): kind for kind in (*_CORE, *_KARPENTER)}
@@ -78,6 +86,13 @@ def labels_of(obj: Object) -> dict[str, str]:
 
 def annotations_of(obj: Object) -> dict[str, str]:
     return dict(obj["metadata"].get("annotations") or {})
+
+
+def gitops_tool(obj: Object) -> str | None:
+    """The tool that keeps this object as its own repository has it; None where none does."""
+    annotations, labels = annotations_of(obj), labels_of(obj)
+    by_annotation = next((tool for key, tool in _GITOPS_ANNOTATIONS.items() if key in annotations), None)
+    return by_annotation or next((tool for key, tool in _GITOPS_LABELS.items() if key in labels), None)
 
 
 def conditions_of(obj: Object) -> dict[str, Object]:

@@ -20,6 +20,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
     NAMESPACE,
     Kind,
     Object,
+    gitops_tool,
     is_deleting,
     labels_of,
     name_of,
@@ -73,20 +74,45 @@ def wanted_objects(wanted: DevicePlugin, namespace: Object | None) -> list[Objec
 def plan_present(wanted: DevicePlugin, observed: Observed) -> Plan:
     """What is no longer wanted goes first: two plugins on one node take the kubelet's socket from each other.
 
-    What no wanted configuration takes over from stays, with a warning: GPUs do not vanish from a node under its pods.
+    What no wanted configuration takes over from stays, with a warning: GPUs do not vanish from a node under its pods. What another tool
+    keeps stays as it is, with a warning too.
     """
     needed = _still_needed(wanted, observed) if wanted.purge else {}
-    removed = [obj for obj in _unlisted(wanted, observed) if name_of(obj) not in needed] if wanted.purge else []
+    removed = [obj for obj in _purged(wanted, observed) if name_of(obj) not in needed]
+    theirs = kept_by_others(wanted, observed)
     reason = "configuration is no longer listed"
     purge = combine(delete_plan(obj, reason=reason) for obj in removed)
     needs = tuple(gone(obj) for obj in removed if obj["kind"] == DAEMON_SET.kind)
     applied = combine(
         apply_plan(Comparison(manifest=manifest, live=observed.find(manifest), dry_run=observed.dry_runs.get(_key(manifest))))
         for manifest in wanted_objects(wanted, observed.namespace)
+        if _key(manifest) not in theirs
     )
     steps = tuple(dataclasses.replace(step, needs=needs) if step.request["kind"] == DAEMON_SET.kind else step for step in applied.steps)
-    kept = Plan(warnings=tuple(_kept(name, nodes) for name, nodes in needed.items()))
+    kept = Plan(warnings=(*_gitops_warnings(theirs), *(_kept(name, nodes) for name, nodes in needed.items())))
     return combine([purge, dataclasses.replace(applied, steps=steps), kept])
+
+
+def kept_by_others(wanted: DevicePlugin, observed: Observed) -> dict[Key, str]:
+    """Our objects that Argo CD or Flux keeps as its repository has them, those of configurations that are not wanted included -> the tool."""
+    live = {_key(manifest): observed.find(manifest) for manifest in wanted_objects(wanted, observed.namespace)}
+    live |= {_key(obj): obj for obj in _unlisted(wanted, observed)} if wanted.purge else {}
+    return {key: tool for key, obj in live.items() if obj is not None and (tool := gitops_tool(obj)) is not None}
+
+
+def _gitops_warnings(theirs: t.Mapping[Key, str]) -> list[str]:
+    by_tool: dict[str, list[str]] = {}
+    for (kind, name), tool in theirs.items():
+        by_tool.setdefault(tool, []).append(f"{kind} {name}")
+    return [
+        f"{', '.join(names)}: kept by {tool} and not changed here; change them where {tool} takes them from."
+        for tool, names in by_tool.items()
+    ]
+
+
+def _purged(wanted: DevicePlugin, observed: Observed) -> list[Object]:
+    """Our objects of configurations that are not wanted, as far as they are ours to remove."""
+    return [obj for obj in _unlisted(wanted, observed) if not gitops_tool(obj)] if wanted.purge else []
 
 
 def plan_absent(observed: Observed) -> Plan:
@@ -153,7 +179,7 @@ def _shared_nodes(wanted: DevicePlugin, observed: Observed) -> list[str]:
     """Nodes that two configurations select, leftovers that stay included."""
     selections: list[tuple[str, t.Sequence[Term]]] = [(c.name, c.terms) for c in wanted.configurations]
     needed = _still_needed(wanted, observed)
-    stay = [obj for obj in _leftovers(wanted, observed) if not wanted.purge or name_of(obj) in needed]
+    stay = [obj for obj in _leftovers(wanted, observed) if not wanted.purge or name_of(obj) in needed or gitops_tool(obj)]
     selections += [(_configuration_of(obj), _terms(obj)) for obj in stay]
     found: dict[tuple[str, ...], list[str]] = {}
     for node in observed.nodes:

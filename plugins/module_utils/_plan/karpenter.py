@@ -22,10 +22,9 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
     NODE_POOL,
     Kind,
     Object,
-    annotations_of,
     conditions_of,
+    gitops_tool,
     is_deleting,
-    labels_of,
     name_of,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import FIELD_MANAGER, MANAGED_BY_LABEL
@@ -50,12 +49,6 @@ HOPELESS = (
 # Where a difference between an object and the nodes made of it is drift. Source: Karpenter, Disruption: Drift.
 _DRIFTING = {EC2_NODE_CLASS.kind: "spec.", NODE_POOL.kind: "spec.template."}
 _DRIFT = "Karpenter replaces nodes that differ from it, within the disruption budgets"
-_GITOPS_ANNOTATIONS = {"argocd.argoproj.io/tracking-id": "Argo CD"}
-_GITOPS_LABELS = {
-    "argocd.argoproj.io/instance": "Argo CD",
-    "kustomize.toolkit.fluxcd.io/name": "Flux",
-    "helm.toolkit.fluxcd.io/name": "Flux",
-}
 
 
 def _never(pool: str | None) -> bool:
@@ -216,13 +209,6 @@ def ready(obj: Object) -> Wait:
 
 def _is_ready(live: Object | None) -> bool:
     return live is not None and conditions_of(live).get("Ready", {}).get("status") == "True"
-
-
-def gitops_tool(obj: Object) -> str | None:
-    """The tool that keeps this object as its own repository has it; None where none does."""
-    annotations, labels = annotations_of(obj), labels_of(obj)
-    by_annotation = next((tool for key, tool in _GITOPS_ANNOTATIONS.items() if key in annotations), None)
-    return by_annotation or next((tool for key, tool in _GITOPS_LABELS.items() if key in labels), None)
 
 
 def _gitops_warnings(wanted: t.Iterable[Wanted]) -> list[str]:

@@ -84,7 +84,8 @@ def _present(run: Run, kube: Kubernetes, wanted: DevicePlugin) -> Outcome:
     plan = planning.plan_present(wanted, _with_dry_runs(kube, wanted, observed))
     run.apply(plan)
     catalog = GpuCatalog(run)
-    waits = run.params["wait"] and not run.check_mode
+    # What another tool keeps becomes what is wanted when that tool does it: there is nothing to wait for here.
+    waits = run.params["wait"] and not run.check_mode and not planning.kept_by_others(wanted, observed)
     status = _status(kube, wanted, catalog) if plan.steps and not run.check_mode else _judge(kube, wanted, catalog, observed)
     if waits and not status.done:
         status = _wait(run, kube, wanted, catalog, plan, status)
@@ -115,7 +116,9 @@ def _namesakes(kube: Kubernetes, wanted: DevicePlugin, config_maps: t.Iterable[O
 def _with_dry_runs(kube: Kubernetes, wanted: DevicePlugin, observed: Observed) -> Observed:
     """What the API server would make of each object. In a namespace that is not there yet it cannot say."""
     objects = planning.wanted_objects(wanted, observed.namespace) if observed.namespace else []
-    dry_runs = {(str(obj["kind"]), name_of(obj)): kube.apply(obj, dry_run=True) for obj in objects}
+    theirs = planning.kept_by_others(wanted, observed)
+    keys = {(str(obj["kind"]), name_of(obj)): obj for obj in objects}
+    dry_runs = {key: kube.apply(obj, dry_run=True) for key, obj in keys.items() if key not in theirs}
     return dataclasses.replace(observed, dry_runs=dry_runs)
 
 

@@ -214,3 +214,38 @@ def test_daemon_sets_of_two_configurations_select_different_pods() -> None:
     assert one["selector"]["matchLabels"] != other["selector"]["matchLabels"]
     for spec in (one, other):
         assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+
+
+ARGO = {"annotations": {"argocd.argoproj.io/tracking-id": "platform:apps/DaemonSet:gpu/nvidia-device-plugin-default"}}
+FLUX = {"labels": {"kustomize.toolkit.fluxcd.io/name": "platform"}}
+
+
+def marked(manifest: dict[str, t.Any], mark: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    metadata = {**manifest["metadata"], **{key: {**manifest["metadata"].get(key, {}), **value} for key, value in mark.items()}}
+    return {**manifest, "metadata": metadata}
+
+
+@pytest.mark.parametrize(("mark", "tool"), [(ARGO, "Argo CD"), (FLUX, "Flux")])
+def test_what_another_tool_keeps_is_said_and_left_alone(mark: dict[str, t.Any], tool: str) -> None:
+    before, after = plugin(DEFAULT), plugin(DEFAULT, image=Image(tag="v0.18.2"))
+    kept = marked(manifests.daemon_set(before, DEFAULT), mark)
+    observed = Observed(
+        namespace=manifests.namespace("gpu"), daemon_sets=(kept,), config_maps=(manifests.config_map(before, DEFAULT),), nodes=()
+    )
+    assert conflicts(after, observed) == []
+    plan = plan_present(after, observed)
+    assert plan.steps == ()
+    assert plan.warnings == (
+        f"DaemonSet nvidia-device-plugin-default: kept by {tool} and not changed here; change them where {tool} takes them from.",
+    )
+
+
+def test_what_another_tool_keeps_is_not_purged_and_counts_as_what_stays() -> None:
+    kept = marked(manifests.daemon_set(plugin(POOL), POOL), ARGO)
+    node = Node(name="n1", labels={"pool": "a", "zone": "z"})
+    wanted = plugin(Configuration(name="new", node_selector={"zone": "z"}), purge=True)
+    plan = plan_present(wanted, Observed(daemon_sets=(kept,)))
+    assert [step.effect for step in plan.steps] == ["create"] * 3
+    assert plan.warnings[0].startswith("DaemonSet nvidia-device-plugin-pool: kept by Argo CD")
+    (reason,) = conflicts(wanted, Observed(daemon_sets=(kept,), nodes=(node,)))
+    assert "Configurations new and pool select the same node (n1)" in reason
