@@ -122,6 +122,14 @@ POLICY: dict[str, t.Any] = {
         "SpotAllocationStrategy": "price-capacity-optimized",
     },
 }
+# Auto Scaling says the template's name too, and refuses a request with both.
+DESCRIBED_POLICY = {
+    **POLICY,
+    "LaunchTemplate": {
+        **POLICY["LaunchTemplate"],
+        "LaunchTemplateSpecification": {"LaunchTemplateId": "lt-1", "LaunchTemplateName": TEMPLATE_NAME, "Version": "1"},
+    },
+}
 CREATE_GROUP = {
     "AutoScalingGroupName": NAME,
     "MinSize": 1,
@@ -175,7 +183,7 @@ def group(in_service: int = 1, **changes: t.Any) -> dict[str, t.Any]:
         "HealthCheckType": "EC2",
         "CreatedTime": EPOCH,
         "VPCZoneIdentifier": "subnet-a",
-        "MixedInstancesPolicy": POLICY,
+        "MixedInstancesPolicy": DESCRIBED_POLICY,
         "SuspendedProcesses": [{"ProcessName": "AZRebalance", "SuspensionReason": "User suspended"}],
         "Tags": [{"Key": key, "Value": value} for key, value in TAGS.items()],
         "Instances": instances,
@@ -400,6 +408,24 @@ def test_limits_change_in_place(wire: Wire) -> None:
     ]
     assert result["diff"]["before"] == {NAME: {"scaling.max": 3}}
     assert result["nodepool"]["groups"][0]["max"] == 5
+
+
+def test_other_types_and_limits_in_one_call(wire: Wire) -> None:
+    policy = {
+        **POLICY,
+        "LaunchTemplate": {**POLICY["LaunchTemplate"], "Overrides": [{"InstanceType": "g5.2xlarge"}, {"InstanceType": "g6.gone"}]},
+    }
+    described = {
+        **DESCRIBED_POLICY,
+        "LaunchTemplate": {**DESCRIBED_POLICY["LaunchTemplate"], "Overrides": policy["LaunchTemplate"]["Overrides"]},
+    }
+    expect_existing(wire, MixedInstancesPolicy=described)
+    expect_profile(wire)
+    wire.expect("autoscaling:UpdateAutoScalingGroup", {"AutoScalingGroupName": NAME, "MaxSize": 5, "MixedInstancesPolicy": POLICY})
+    wire.expect("autoscaling:DescribeAutoScalingGroups", NAMED, group(MaxSize=5))
+    result = wire.run(main, {**PARAMS, "scaling": {"min": 1, "max": 5}})
+    assert actions(result) == ["autoscaling:UpdateAutoScalingGroup"]
+    assert result["diff"]["before"] == {NAME: {"scaling.max": 3, "instance_types": ["g5.2xlarge", "g6.gone"]}}
 
 
 def refresh(status: str, **more: t.Any) -> dict[str, t.Any]:

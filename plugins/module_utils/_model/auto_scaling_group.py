@@ -75,7 +75,7 @@ class AutoScalingGroup:
     @classmethod
     def from_api(cls, reply: Data) -> AutoScalingGroup:
         """From an element of AutoScalingGroups of autoscaling:DescribeAutoScalingGroups."""
-        policy = reply.get("MixedInstancesPolicy") or {}
+        policy = _without_names(reply.get("MixedInstancesPolicy") or {})
         specification = policy.get("LaunchTemplate", {}).get("LaunchTemplateSpecification") or reply.get("LaunchTemplate")
         warm_pool = reply.get("WarmPoolConfiguration")
         return cls(
@@ -124,6 +124,14 @@ class AutoScalingGroup:
             if (instance.template is not None and self.template is not None and instance.template != self.template)
             or (types and instance.type and instance.type not in types)
         )
+
+
+def _without_names(policy: t.Any) -> t.Any:
+    """The policy as a request takes it: a launch template by its id or its name, never both."""
+    if isinstance(policy, t.Mapping):
+        dropped = {"LaunchTemplateName"} if "LaunchTemplateId" in policy else set()
+        return {key: _without_names(value) for key, value in policy.items() if key not in dropped}
+    return [_without_names(item) for item in policy] if isinstance(policy, list) else policy
 
 
 def _reference(specification: Data | None) -> Reference | None:
