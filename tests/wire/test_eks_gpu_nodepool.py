@@ -174,7 +174,7 @@ def expect_templates(wire: Wire, *templates: dict[str, t.Any]) -> None:
 def expect_no_scaling_groups(wire: Wire, *templates: dict[str, t.Any], first: bool = True) -> None:
     """What is looked at for pools of Auto Scaling groups; ``templates`` are those of node groups, none of theirs, read ``first`` or last."""
     filters = [{"Name": "tag:gpuops.eks/owner", "Values": [OWNER]}]
-    reads = [
+    reads: list[tuple[str, dict[str, t.Any]]] = [
         ("ec2:DescribeLaunchTemplates", {"LaunchTemplates": list(templates)}),
         ("autoscaling:DescribeAutoScalingGroups", {"AutoScalingGroups": []}),
     ]
