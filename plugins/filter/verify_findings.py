@@ -92,8 +92,11 @@ def _nodes(pools: t.Sequence[Data], nodes: t.Sequence[Data]) -> list[str]:
 
 
 def _gpus(capacity: Data, pools: t.Sequence[Data]) -> list[str]:
-    """The report's own findings, and nodes on which the pool in the inventory and the node's advertisement differ."""
-    reported = capacity.get("findings") or ()
+    """The report's own findings of nodes, and nodes on which the pool in the inventory and the node's advertisement differ.
+
+    A launch that failed is no fault of what is there.
+    """
+    reported = [finding for finding in capacity.get("findings") or () if finding["subject"].startswith("node/")]
     subjects = {finding["subject"] for finding in reported}
     sharing = {pool["name"]: Sharing.from_params(pool.get("sharing")) for pool in pools}
     found = [finding["message"] for finding in reported]

@@ -12,7 +12,7 @@ author:
   - the gpuops.eks contributors (@gpuops)
 description:
   - Says what GPUs and shares of GPUs there are, what pods have of them, what is free, and which pods wait, by pool, GPU model, zone and
-    capacity type; and finds nodes that do not advertise what they should.
+    capacity type; and finds nodes that do not advertise what they should, and groups of the cluster whose last launch in the last hour failed.
   - The same as module M(gpuops.eks.gpu_capacity_info), returned as the fact C(gpuops_gpu_capacity) of the host, which is the cluster.
   - Every key is always there. Null means unknown or not asked for; 0 is zero.
   - What one source cannot give (instance types without the permission C(ec2:DescribeInstanceTypes), say) is null with a warning; the
@@ -377,7 +377,7 @@ ansible_facts:
           returned: always
           contains:
             code:
-              description: V(gpu_not_advertised), V(sharing_differs) or V(devices_unhealthy).
+              description: V(gpu_not_advertised), V(sharing_differs), V(devices_unhealthy) or V(launch_failed).
               type: str
               returned: always
               sample: gpu_not_advertised

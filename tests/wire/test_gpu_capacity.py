@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 
 import pytest
@@ -93,10 +94,82 @@ def reads(kube: KubeWire, wire: Wire, nodes: t.Sequence[Json], pods: t.Sequence[
         kube.expect("GET", "/api/v1/pods", query=query, reply={"metadata": metadata, "items": page})
 
 
+TAGGED = {"Filters": [{"Name": "tag-key", "Values": ["kubernetes.io/cluster/demo"]}]}
+
+
+def groups(wire: Wire, *found: Json) -> None:
+    """The read of the cluster's Auto Scaling groups; without one nothing more is asked."""
+    wire.expect("autoscaling:DescribeAutoScalingGroups", TAGGED, {"AutoScalingGroups": list(found)})
+
+
+def auto_scaling_group(name: str, zone: str, **tags: str) -> Json:
+    sizes = {"MinSize": 0, "MaxSize": 4, "DesiredCapacity": 0, "DefaultCooldown": 300, "HealthCheckType": "EC2", "CreatedTime": NOW}
+    listed = [{"Key": key, "Value": value} for key, value in tags.items()]
+    return {"AutoScalingGroupName": name, "AvailabilityZones": [zone], "Tags": listed, **sizes}
+
+
+NOW = datetime.datetime.now(tz=datetime.UTC)
+LAUNCHING = "Launching a new EC2 instance.  Status Reason: Could not launch."
+NO_CAPACITY = "We currently do not have sufficient g5.2xlarge capacity in the Availability Zone you requested (us-west-2a)."
+
+
+def activity(group: str, status: str, minutes: int, description: str = LAUNCHING, **more: str) -> Json:
+    start = NOW - datetime.timedelta(minutes=minutes)
+    names = {"ActivityId": f"{group}-{minutes}", "AutoScalingGroupName": group, "Cause": "A user asked.", "Description": description}
+    return {**names, "StatusCode": status, "StartTime": start, **more}
+
+
+def test_groups_whose_last_launch_failed_are_found(kube: KubeWire, wire: Wire) -> None:
+    kube.cluster().items("/api/v1/nodes", [])
+    groups(
+        wire,
+        auto_scaling_group("eks-a", "us-west-2a", **{"eks:nodegroup-name": "gpu-a"}),
+        auto_scaling_group("demo-b", "us-west-2b"),
+        auto_scaling_group("demo-c", "us-west-2c"),
+        auto_scaling_group("demo-d", "us-west-2d"),
+        auto_scaling_group("demo-e", "us-west-2e"),
+    )
+    first = [
+        activity("demo-b", "InProgress", 1),
+        activity("demo-b", "Failed", 2, StatusMessage="The second."),
+        activity("theirs", "Failed", 3, StatusMessage=NO_CAPACITY),
+        activity("demo-c", "Successful", 4),
+        activity("demo-d", "Failed", 5, "Terminating EC2 instance: i-1"),
+        activity("demo-c", "Failed", 6, StatusMessage=NO_CAPACITY),
+    ]
+    second = [
+        activity("eks-a", "Failed", 7, StatusMessage=NO_CAPACITY),
+        activity("demo-b", "Failed", 8, StatusMessage="The first."),
+        activity("demo-e", "Failed", 61, StatusMessage=NO_CAPACITY),
+    ]
+    wire.expect("autoscaling:DescribeScalingActivities", {}, {"Activities": first, "NextToken": "more"})
+    wire.expect("autoscaling:DescribeScalingActivities", {"NextToken": "more"}, {"Activities": second, "NextToken": "still more"})
+    report = kube.run(gpu_capacity_info.main, {"cluster_name": "demo", "gather_subset": ["findings"]})["gpu_capacity"]
+    assert [(finding["code"], finding["subject"]) for finding in report["findings"]] == [
+        ("launch_failed", "auto-scaling-group/eks-a"),
+        ("launch_failed", "auto-scaling-group/demo-b"),
+    ]
+    node_group, other = (finding["message"] for finding in report["findings"])
+    at = (NOW - datetime.timedelta(minutes=7)).isoformat(timespec="seconds")
+    assert node_group == f"Node group gpu-a in us-west-2a could not launch an instance at {at}: {NO_CAPACITY}"
+    assert other.endswith("The second.")
+    assert "autoscaling:DescribeScalingActivities" in report["collected"]["sources"]
+
+
+def test_without_the_permission_failed_launches_are_unknown_and_the_rest_is_there(kube: KubeWire, wire: Wire) -> None:
+    kube.cluster().items("/api/v1/nodes", [])
+    wire.expect_error("autoscaling:DescribeAutoScalingGroups", TAGGED, "AccessDenied", "You are not authorized")
+    report = kube.run(gpu_capacity_info.main, {"cluster_name": "demo", "gather_subset": ["findings"]})["gpu_capacity"]
+    [warning] = report["collected"]["warnings"]
+    assert warning.startswith("Whether Auto Scaling could launch all nodes is unknown: ")
+    assert report["findings"] == []
+
+
 def test_two_pools_by_name_unit_zone_and_what_is_free(kube: KubeWire, wire: Wire) -> None:
     finished = pod("done", "a", 1) | {"status": {"phase": "Succeeded"}}
     pages = [[pod("tf", "a", 1), pod("tf", "a", 1), finished], [pod("train", "c", 3), pod("big", None, 8, **UNSCHEDULABLE)]]
     reads(kube.cluster(), wire, NODES, pages)
+    groups(wire)
     report = kube.run(gpu_capacity_info.main, {"cluster_name": "demo"})["gpu_capacity"]
     assert set(report) == KEYS
     assert report["cluster"] == {"arn": "arn:aws:eks:us-west-2:123456789012:cluster/demo", "name": "demo", "version": "1.36"}
@@ -148,6 +221,7 @@ def test_gpus_that_are_not_advertised_and_sharing_that_differs_are_found(kube: K
     one = {"InstanceTypes": TYPES["InstanceTypes"][:1]}
     wire.expect("ec2:DescribeInstanceTypes", {"Filters": [{"Name": "instance-type", "Values": ["g5.2xlarge"]}]}, one)
     kube.items("/apis/apps/v1/daemonsets", DAEMON_SETS, labelSelector=OURS)
+    groups(wire)
     report = kube.run(gpu_capacity_info.main, {"cluster_name": "demo", "gather_subset": ["findings"]})["gpu_capacity"]
     assert [(finding["code"], finding["subject"]) for finding in report["findings"]] == [
         ("gpu_not_advertised", "node/a"),
@@ -164,6 +238,7 @@ def test_without_ec2_physical_gpus_are_unknown_and_the_rest_is_there(kube: KubeW
     wire.expect_error("ec2:DescribeInstanceTypes", ASKED, "UnauthorizedOperation", "You are not authorized")
     kube.items("/apis/apps/v1/daemonsets", DAEMON_SETS, labelSelector=OURS)
     kube.items("/api/v1/pods", [], fieldSelector=RUNNING)
+    groups(wire)
     report = kube.run(gpu_capacity_info.main, {"cluster_name": "demo"})["gpu_capacity"]
     assert report["totals"] == {"nodes": 3, "gpus": None, "pods": 0}
     assert report["resources"][1]["free"] == 20
@@ -175,6 +250,7 @@ def test_without_gpu_nodes_only_waiting_pods_are_read(kube: KubeWire, wire: Wire
     asked = {"Filters": [{"Name": "instance-type", "Values": ["m5.large"]}]}
     wire.expect("ec2:DescribeInstanceTypes", asked, {"InstanceTypes": [{"InstanceType": "m5.large"}]})
     kube.items("/api/v1/pods", [pod("tf", None, 1)], fieldSelector=f"spec.nodeName=,{RUNNING}")
+    groups(wire)
     report = kube.run(gpu_capacity_info.main, {"cluster_name": "demo"})["gpu_capacity"]
     assert report["totals"] == {"nodes": 0, "gpus": 0, "pods": 0}
     assert [(item["name"], item["reason"]) for item in report["demand"]["pending"]] == [("tf", None)]
@@ -189,6 +265,7 @@ def test_a_list_that_expires_is_read_again_from_its_start(kube: KubeWire, wire: 
     kube.expect("GET", "/api/v1/pods", query=query, reply=first)
     kube.expect("GET", "/api/v1/pods", query={**query, "continue": "1"}, status=410, reply={"reason": "Expired", "message": "too old"})
     kube.expect("GET", "/api/v1/pods", query=query, reply={"metadata": {}, "items": [pod("tf", "a", 1)]})
+    groups(wire)
     report = kube.run(gpu_capacity_info.main, {"cluster_name": "demo"})["gpu_capacity"]
     assert report["totals"]["pods"] == 1
 

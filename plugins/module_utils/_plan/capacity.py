@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from ansible_collections.gpuops.eks.plugins.module_utils._model.capacity import Declared, Usage
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Catalog, Node
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_RESOURCE
+from ansible_collections.gpuops.eks.plugins.module_utils._model.scaling_activity import FailedLaunch
 from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import selects
 
 Report = dict[str, t.Any]
@@ -34,6 +35,7 @@ class Seen:
     catalog: Catalog = field(default_factory=dict)
     usage: Usage | None = None
     declared: t.Sequence[Declared] = ()
+    failed_launches: t.Sequence[FailedLaunch] = ()
     sources: t.Sequence[str] = ()
     warnings: t.Sequence[str] = ()
 
@@ -58,7 +60,10 @@ def report(seen: Seen, subset: t.Collection[str]) -> Report:
         "pools": _pools,
         "groups": _groups,
         "resources": lambda found: _added(line.resources for line in found),
-        "findings": lambda found: [finding for line in found for finding in _findings(line)],
+        "findings": lambda found: [
+            *(finding for line in found for finding in _findings(line)),
+            *map(_launch_finding, seen.failed_launches),
+        ],
         "nodes": lambda found: [_node(line) for line in found],
     }
     return {
@@ -228,6 +233,17 @@ def _findings(line: Line) -> list[Report]:
         if resource["allocatable"] < resource["capacity"]
     ]
     return found or _sharing_findings(line, what, subject)
+
+
+def _launch_finding(failed: FailedLaunch) -> Report:
+    """A group that got no instance when it last asked for one: the zone's other groups, or other zones, have to serve."""
+    name = f"node group {failed.node_group}" if failed.node_group else f"Auto Scaling group {failed.group}"
+    pool = f" of pool {failed.pool}" if failed.pool else ""
+    message = (
+        f"{name[0].upper()}{name[1:]}{pool} in {', '.join(failed.zones)} could not launch an instance at {failed.at}: {failed.message}"
+    )
+    fix = "Other zones and groups of the pool serve meanwhile, where it has any: give it more zones, instance types or capacity types."
+    return _finding("launch_failed", f"auto-scaling-group/{failed.group}", message, fix)
 
 
 def _sharing_findings(line: Line, what: str, subject: str) -> list[Report]:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from ansible_collections.gpuops.eks.plugins.module_utils._errors import ServiceError
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, ServiceError
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.errors import ListExpired
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Kubernetes
 from ansible_collections.gpuops.eks.plugins.module_utils._model.capacity import Declared, Usage, subsets
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Node
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import DAEMON_SET, NODE, POD
+from ansible_collections.gpuops.eks.plugins.module_utils._model.scaling_activity import FailedLaunch
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.capacity import Report, Seen, report
+from ansible_collections.gpuops.eks.plugins.module_utils._run import launches
 from ansible_collections.gpuops.eks.plugins.module_utils._run.gpu_catalog import ACTION, GpuCatalog
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Run
 
@@ -72,13 +74,19 @@ def _read(run: Run, kube: Kubernetes, subset: t.Collection[str]) -> Seen:
     if set(subset) - _NEED_NO_PODS:
         usage = _usage(kube, _RUNNING if gpu_nodes else _UNBOUND)
         sources.append("kubernetes:list pods")
+    cluster = _cluster(run, kube)
+    failed: tuple[FailedLaunch, ...] = ()
+    if "findings" in subset and cluster["arn"]:
+        failed, warning = _failed_launches(run, cluster["name"])
+        (warnings if warning else sources).append(warning or launches.ACTION)
     return Seen(
-        cluster=_cluster(run, kube),
+        cluster=cluster,
         at=_now(),
         nodes=nodes,
         catalog=types,
         usage=usage,
         declared=declared,
+        failed_launches=failed,
         sources=sources,
         warnings=warnings,
     )
@@ -91,6 +99,14 @@ def _declared(kube: Kubernetes) -> tuple[list[Declared], str]:
     except ServiceError as error:
         return [], f"How nodes should share their GPUs is unknown: {error}"
     return [item for obj in found if (item := Declared.from_api(obj)) is not None], ""
+
+
+def _failed_launches(run: Run, cluster_name: str) -> tuple[tuple[FailedLaunch, ...], str]:
+    """(launches of the cluster's groups that failed, why they are unknown)"""
+    try:
+        return launches.recent_failures(run.aws, cluster_name, datetime.datetime.now(tz=datetime.timezone.utc)), ""
+    except GpuopsError as error:
+        return (), f"Whether Auto Scaling could launch all nodes is unknown: {error}"
 
 
 def _usage(kube: Kubernetes, fields: str) -> Usage:

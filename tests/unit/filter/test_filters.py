@@ -255,6 +255,11 @@ def test_every_finding_comes_at_once() -> None:
     ]
 
 
+def test_a_launch_that_failed_is_no_fault_of_the_platform() -> None:
+    failed = {"code": "launch_failed", "subject": "auto-scaling-group/gpu-a", "message": "It could not launch.", "fix": ""}
+    assert verify({**capacity(), "findings": [failed]}, "ACTIVE", [node()], []) == []
+
+
 def test_a_pool_with_too_few_nodes_is_a_finding() -> None:
     assert verify({"nodes": [], "findings": []}, "ACTIVE", [], []) == ["Pool gpu has 0 nodes; its smallest number is 1."]
 
@@ -280,3 +285,16 @@ def test_manifest_files_are_named_and_ordered() -> None:
     ]
     with pytest.raises(ValueError, match="Secret"):
         apply("manifest_files", [{**account, "kind": "Secret"}])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tool"),
+    [
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "platform:apps/Deployment:kube-system/x"}}, "Argo CD"),
+        ({"labels": {"argocd.argoproj.io/instance": "platform"}}, "Argo CD"),
+        ({"labels": {"helm.toolkit.fluxcd.io/name": "platform"}}, "Flux"),
+        ({"labels": {"app.kubernetes.io/managed-by": "gpuops.eks"}, "annotations": None}, None),
+    ],
+)
+def test_gitops_tool_is_known_by_its_marks(metadata: dict[str, t.Any], tool: str | None) -> None:
+    assert apply("gitops_tool", {"metadata": {"name": "x", **metadata}}) == tool
