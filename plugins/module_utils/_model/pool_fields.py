@@ -1,0 +1,198 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""What becomes of a pool that is there when one of its options gets another value, by option and provisioner. Pure.
+
+docs/pool-fields.md is written from this table, and tests/unit/plan/test_pool_fields.py plans a change for each row.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+Word = t.Literal["in place", "rolling", "replace", "new", "refused", "at creation", "no call"]
+
+#: What the words mean, in the order of the documentation.
+WORDS: dict[Word, str] = {
+    "in place": "what is there is changed; nodes that run go on running.",
+    "rolling": "what nodes are launched from is changed, and nodes that differ from it are replaced step by step: by EKS as `update` allows, "
+    "by an instance refresh of the Auto Scaling group, or by Karpenter's drift within `disruption.budgets`.",
+    "replace": "a node group cannot be changed so. It is refused unless `allow_replacement: true`, which makes another group first and deletes this "
+    "one when that is there.",
+    "new": "the pool consists of other groups or objects, which are made. Those that it no longer consists of stay until `prune: true`; a warning "
+    "names them, but for those that another name or provisioner left.",
+    "refused": "the provisioner cannot express it; those that can are named.",
+    "at creation": "it holds for groups that are made; of one that is there it is not compared.",
+    "no call": "nothing that the pool consists of says it.",
+}
+
+#: The tests that show rows, as PATH::NAME: the plan of a change, the refusal, and the calls on the lab.
+PROOFS = {
+    "plan": "tests/unit/plan/test_pool_fields.py::test_a_change_is_what_the_table_says",
+    "provisioner": "tests/unit/plan/test_pool_fields.py::test_another_provisioner_makes_the_pool_beside_what_there_is",
+    "creation": "tests/unit/plan/test_pool_fields.py::test_what_holds_at_creation_changes_nothing_later",
+    "refusal": "tests/unit/model/test_pool_fields.py::test_what_is_refused_names_those_that_can",
+    "lab": "tests/e2e/test_pool_changes.py::test_the_run_makes_exactly_the_calls_of_the_plan",
+}
+NOT_YET = "not in this release"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What becomes of an option with one provisioner. The note says what of it is conditional."""
+
+    word: Word
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolField:
+    """A row: an option by its dotted path. ``lab`` says that it is also changed on the lab."""
+
+    option: str
+    karpenter: Cell
+    managed_node_group: Cell
+    auto_scaling_group: Cell
+    lab: bool = False
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        return {
+            "karpenter": self.karpenter,
+            "managed_node_group": self.managed_node_group,
+            "auto_scaling_group": self.auto_scaling_group,
+        }
+
+    @property
+    def able(self) -> tuple[str, ...]:
+        """The provisioners that can express the option."""
+        return tuple(name for name, cell in self.cells.items() if cell.word != "refused")
+
+    @property
+    def proofs(self) -> tuple[str, ...]:
+        """The tests that show the row, by their names in PROOFS."""
+        words = {cell.word for cell in self.cells.values()}
+        plan = "provisioner" if self.option == "provisioner" else "plan"
+        shown = {
+            plan: bool(words - {"refused", "at creation"}),
+            "creation": "at creation" in words,
+            "refusal": "refused" in words,
+            "lab": self.lab,
+        }
+        return tuple(name for name, is_shown in shown.items() if is_shown)
+
+
+def _cell(said: str) -> Cell:
+    word, _colon, note = said.partition(": ")
+    return Cell(word=t.cast(Word, word), note=note)
+
+
+def _row(option: str, k: str, m: str, a: str, *, lab: bool = False) -> PoolField:
+    """Cells as ``WORD: NOTE``."""
+    return PoolField(option=option, karpenter=_cell(k), managed_node_group=_cell(m), auto_scaling_group=_cell(a), lab=lab)
+
+
+_IN_PLACE, _ROLLING, _REFUSED = "in place", "rolling", "refused"
+_UNFIT = "rolling: nodes that no longer fit"
+_UNFIT_GROUPS = ("replace: where the group has a type that no longer fits", "rolling: where the group has a type that no longer fits")
+_NOT_YET = f"refused: {NOT_YET}"
+_ZONES = "new: a group for each zone; a general pool over several zones has other subnets, as with `network.subnets`"
+_SCOPE = "in place: the shares of the groups; a general pool has other groups"
+_OWN_IMAGE = "rolling: from an image of EKS to one of your own: replace"
+_MIXED = "in place: of a group that mixes; from and to one that does not: new"
+_EXPANDER = "no call: it stands in the ConfigMap of cluster-autoscaler's expander, which role `eks_autoscaling` keeps"
+_AUTOSCALERS = "in place: a tag for cluster-autoscaler"
+_RUNNING = "in place: EKS sets them on nodes that run"
+_SHARES = ("rolling: the nodes' label; overlays in place", "in place: the label of nodes that run", "rolling: the nodes' label")
+_LAUNCHED = "rolling: what nodes launch with; the group's own in place"
+
+
+def _instances(option: str) -> PoolField:
+    return _row(f"instances.{option}", _UNFIT, *_UNFIT_GROUPS)
+
+
+def _same(option: str, said: str, *, lab: bool = False) -> PoolField:
+    return _row(option, said, said, said, lab=lab)
+
+
+FIELDS: tuple[PoolField, ...] = (
+    _same("name", "new"),
+    _row("accelerator", "rolling: nodes that no longer fit; taints that are not set stay", "new", "new"),
+    _same("provisioner", "new"),
+    *map(_instances, ("types", "categories", "families", "sizes", "generations.min", "generations.max")),
+    _instances("architectures"),
+    *map(_instances, ("hypervisors", "cpus.min", "cpus.max", "cpus.values", "memory_gib.min", "memory_gib.max", "gpu.models")),
+    _row("instances.gpu.count", _UNFIT, "new", "new"),
+    *map(_instances, ("gpu.memory_gib.min", "gpu.memory_gib.max")),
+    _row("capacity.types", _UNFIT, "new", "new"),
+    _row("capacity.on_demand_base", _REFUSED, _REFUSED, _MIXED),
+    _row("capacity.on_demand_percentage", _REFUSED, _REFUSED, _MIXED),
+    _row(
+        "capacity.reservations",
+        "rolling: nodes in a reservation that is left out",
+        "at creation",
+        "in place: rolling with a capacity block, which its launch template names",
+    ),
+    _row("zones", _UNFIT, _ZONES, _ZONES),
+    _row("scaling.min", "refused: above 0", _IN_PLACE, _IN_PLACE, lab=True),
+    _row("scaling.max", _IN_PLACE, _IN_PLACE, _IN_PLACE, lab=True),
+    _row("scaling.desired", _REFUSED, _IN_PLACE, _IN_PLACE),
+    _row("scaling.scope", "new", _SCOPE, _SCOPE),
+    _row("limits.gpus", _IN_PLACE, _IN_PLACE, _IN_PLACE),
+    _row("limits.cpus", _IN_PLACE, _REFUSED, _REFUSED),
+    _row("limits.memory_gib", _IN_PLACE, _REFUSED, _REFUSED),
+    _row("priority", _IN_PLACE, _EXPANDER, _EXPANDER, lab=True),
+    _row("ami.family", _ROLLING, "replace", _ROLLING),
+    _same("ami.release", _ROLLING),
+    *(_row(f"ami.{name}", _ROLLING, _OWN_IMAGE, _ROLLING) for name in ("id", "name", "owner", "ssm_parameter")),
+    _same("disk.size_gib", _ROLLING, lab=True),
+    *(_same(f"disk.{name}", _ROLLING) for name in ("type", "throughput", "iops", "kms_key", "instance_store")),
+    _row("labels", _ROLLING, _RUNNING, _ROLLING, lab=True),
+    _row("taints", _ROLLING, _RUNNING, _ROLLING, lab=True),
+    _same("startup_taints", _ROLLING),
+    _same("mig.strategy", _NOT_YET),
+    _same("mig.layout", _NOT_YET),
+    _row("sharing.strategy", *_SHARES),
+    _row("sharing.replicas", *_SHARES, lab=True),
+    _same("sharing.backend", f"no call: `auto` means `device_plugin`; the others are {NOT_YET}"),
+    _row("sharing.rename", *_SHARES),
+    _row("sharing.fail_requests_greater_than_one", *_SHARES),
+    _row("network.subnets", _UNFIT, "replace", "in place"),
+    *(_same(f"network.{name}", _ROLLING) for name in ("security_groups", "efa", "placement_group")),
+    _row("iam.node_role", _ROLLING, "replace", "in place: the role in the instance profile, also of the nodes that run"),
+    _row("iam.instance_profile", _ROLLING, _REFUSED, _ROLLING),
+    _same("iam.policies", _NOT_YET),
+    _row("update.max_unavailable", _REFUSED, _IN_PLACE, _REFUSED, lab=True),
+    _row("update.strategy", _REFUSED, _IN_PLACE, _REFUSED, lab=True),
+    *(_row(f"warm_pool.{name}", _REFUSED, _IN_PLACE, _IN_PLACE) for name in ("min_size", "max_prepared", "state", "reuse_on_scale_in")),
+    _row("disruption.consolidation", _IN_PLACE, _REFUSED, _REFUSED, lab=True),
+    _row("disruption.consolidate_after", _IN_PLACE, _AUTOSCALERS, _AUTOSCALERS, lab=True),
+    _row("disruption.budgets", _IN_PLACE, _REFUSED, _REFUSED, lab=True),
+    _row("disruption.expire_after", _ROLLING, _REFUSED, _REFUSED, lab=True),
+    _row("repair.enabled", "no call: it has to be what Karpenter's feature gate NodeRepair is", _IN_PLACE, "refused: if true", lab=True),
+    _row("tags", _ROLLING, _LAUNCHED, _LAUNCHED, lab=True),
+    _same("user_data", _ROLLING),
+    _same("adopt", "no call: what somebody else made is changed where an option is set, from then on"),
+    _row("overrides.node_pool", "rolling: what is not below `spec.template` in place", _REFUSED, _REFUSED),
+    _row("overrides.node_class", _ROLLING, _REFUSED, _REFUSED),
+    _row("overrides.launch_template", _REFUSED, _ROLLING, _ROLLING),
+    _row("overrides.node_group", _REFUSED, "at creation", _REFUSED),
+    _row(
+        "overrides.auto_scaling_group",
+        _REFUSED,
+        _REFUSED,
+        "in place: as far as autoscaling:UpdateAutoScalingGroup takes it, the rest at creation",
+    ),
+)
+
+
+def option_paths(options: t.Mapping[str, t.Mapping[str, t.Any]], path: str = "") -> t.Iterator[str]:
+    """The dotted paths of all options that have a value of their own, in order; a list of dictionaries is one value."""
+    for name, option in options.items():
+        if option.get("options") and option["type"] == "dict":
+            yield from option_paths(option["options"], f"{path}{name}.")
+        else:
+            yield f"{path}{name}"

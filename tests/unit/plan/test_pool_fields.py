@@ -1,0 +1,110 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each option of a pool that is there gets another value: what is planned is what the table of fields says, and is done once."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import pool_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_fields import FIELDS, Word
+
+from tests.unit.pool_changes import base, options
+from tests.unit.pool_states import PROVISIONERS, Planned, made, pool_of
+
+ROWS = [(field.option, name, cell.word) for field in FIELDS for name, cell in field.cells.items() if cell.word != "refused"]
+CREATION = [(option, provisioner) for option, provisioner, word in ROWS if word == "at creation"]
+
+IN_PLACE = {
+    "eks:UpdateNodegroupConfig",
+    "eks:TagResource",
+    "eks:UntagResource",
+    "autoscaling:UpdateAutoScalingGroup",
+    "autoscaling:CreateOrUpdateTags",
+    "autoscaling:DeleteTags",
+    "autoscaling:PutWarmPool",
+    "iam:AddRoleToInstanceProfile",
+    "iam:RemoveRoleFromInstanceProfile",
+}
+# What has nodes replaced, and what comes before it.
+ROLLS = {"eks:UpdateNodegroupVersion", "autoscaling:StartInstanceRefresh"}
+FROM = {"ec2:CreateLaunchTemplateVersion"}
+OBJECTS = {"nodepools.karpenter.sh", "ec2nodeclasses.karpenter.k8s.aws", "nodeoverlays.karpenter.sh"}
+
+
+def drifts(resource: str, path: str) -> bool:
+    """Whether Karpenter replaces nodes for it.
+
+    Source: karpenter v1.14 pkg/apis/v1/nodepool.go (NodePool.Hash: spec.template) and pkg/controllers/nodeclaim/disruption/drift.go
+    (requirements); karpenter-provider-aws v1.14 pkg/apis/v1/ec2nodeclass.go (EC2NodeClass.Hash: spec) and pkg/cloudprovider/drift.go (images,
+    subnets, security groups, reservations, placement group). Overlays: none.
+    """
+    return path.startswith({"nodepools.karpenter.sh": "spec.template.", "ec2nodeclasses.karpenter.k8s.aws": "spec."}.get(resource, "never"))
+
+
+def changed_paths(planned: Planned) -> list[tuple[str, str]]:
+    """(resource, path) of what patches change in objects that are there."""
+    return [
+        (step.action.removeprefix("kubernetes:patch "), path)
+        for step in planned.plan.steps
+        if step.action.startswith("kubernetes:patch ") and step.effect == "update"
+        for path in step.fields
+    ]
+
+
+def word_of(planned: Planned, again: Planned) -> Word:
+    """The table's word for a plan. ``again`` is the plan with consent to replace, of the same pool."""
+    if planned.faults:
+        assert all("allow_replacement: true" in fault.allowed for fault in planned.faults)
+        assert {step.effect for step in again.plan.steps} == {"create", "replace"}
+        assert {step.effect for step in again.removal.steps} == {"replace", "delete"}
+        return "replace"
+    if not planned.plan.steps:
+        return "no call"
+    if any(step.effect == "create" and ("Create" in step.action or "nodepools" in step.action) for step in planned.plan.steps):
+        return "new"
+    if any(step.action.startswith("kubernetes:") for step in planned.plan.steps):
+        assert {step.action.rpartition(" ")[2] for step in planned.plan.steps} <= OBJECTS
+        return "rolling" if any(drifts(*one) for one in changed_paths(planned)) else "in place"
+    actions = set(planned.actions)
+    assert actions <= IN_PLACE | ROLLS | FROM
+    assert bool(actions & ROLLS) or not actions & FROM, "a template that no node is launched from"
+    return "rolling" if actions & ROLLS else "in place"
+
+
+@pytest.mark.parametrize(("option", "provisioner", "word"), [row for row in ROWS if row[0] != "provisioner" and row[:2] not in CREATION])
+def test_a_change_is_what_the_table_says(option: str, provisioner: str, word: Word) -> None:
+    before, after = options(option, provisioner)
+    assert pool_faults(before, "pool") == pool_faults(after, "pool") == []
+    one, state = PROVISIONERS[provisioner], made(provisioner, before)
+    same = one.plan(pool_of(before), state)
+    assert (same.actions, same.plan.waits, same.faults) == ([], (), ()), "nothing is to be done before the change"
+    planned = one.plan(pool_of(after), state)
+    replacing = one.plan(pool_of(after), state, allow_replacement=True)
+    assert word_of(planned, replacing) == word
+    done = one.applied(replacing, state)
+    settled = one.plan(pool_of(after), done)
+    assert (settled.actions, settled.faults) == ([], ()), "once is enough"
+
+
+@pytest.mark.parametrize(("option", "provisioner"), CREATION)
+def test_what_holds_at_creation_changes_nothing_later(option: str, provisioner: str) -> None:
+    before, after = options(option, provisioner)
+    one = PROVISIONERS[provisioner]
+    new = one.plan(pool_of(after), one.empty())
+    assert [step.request for step in new.plan.steps] != [step.request for step in one.plan(pool_of(before), one.empty()).plan.steps]
+    planned = one.plan(pool_of(after), made(provisioner, before))
+    assert (planned.actions, planned.faults) == ([], ())
+
+
+@pytest.mark.parametrize("provisioner", PROVISIONERS)
+def test_another_provisioner_makes_the_pool_beside_what_there_is(provisioner: str) -> None:
+    one, state = PROVISIONERS[provisioner], made(provisioner, base(provisioner))
+    left = one.plan(None, state)
+    assert (left.actions, left.removal.steps) == ([], ()), "what the other one made stays"
+    pruned = one.plan(None, state, prune=True)
+    assert {step.effect for step in pruned.removal.steps} == {"delete"}
+    gone = one.applied(pruned, state)
+    assert one.plan(None, gone, prune=True).removal.steps == ()
+    for other in PROVISIONERS.keys() - {provisioner}:
+        assert made(other, base(other)), "the pool is made, whatever the first one has"
