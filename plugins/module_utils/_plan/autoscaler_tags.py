@@ -14,13 +14,13 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType
+from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import ACCELERATOR_LABEL
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import DEFAULT_DISK_GIB, Pool, Taint
 
 PREFIX = "k8s.io/cluster-autoscaler/"
 TEMPLATE_PREFIX = f"{PREFIX}node-template/"
 RESOURCES_PREFIX = f"{TEMPLATE_PREFIX}resources/"
 UNNEEDED_TIME_TAG = f"{TEMPLATE_PREFIX}autoscaling-options/scaledownunneededtime"
-ACCELERATOR_LABEL = "k8s.amazonaws.com/accelerator"
 MAX_KEY, MAX_VALUE = 128, 256  # Auto Scaling API Reference, Tag
 # The autoscaler's metrics know these by another name; any value makes it wait for a node's GPUs.
 _TESLA = frozenset({"k80", "p100", "v100", "t4", "a100"})

@@ -9,9 +9,9 @@ import typing as t
 
 import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType
+from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import ACCELERATOR_LABEL
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import (
-    ACCELERATOR_LABEL,
     accelerator_label,
     discovery_tags,
     template_tags,
