@@ -11,11 +11,13 @@ author:
 version_added: 0.1.0
 short_description: Every pool that the collection made for a cluster
 description:
-  - The pools of the inventory and those that it no longer names, which the tag C(gpuops.eks/nodepool) of their launch templates tells of.
+  - The pools of the inventory and those that it no longer names, which the tags of their launch templates tell of, and the label of Karpenter's
+    NodePools.
 positional: pools
 options:
   _input:
-    description: RV(amazon.aws.ec2_launch_template_info#module:launch_templates) with the cluster's owner tag.
+    description:
+      - RV(amazon.aws.ec2_launch_template_info#module:launch_templates) with the cluster's owner tag, and objects of Kubernetes with the collection's label.
     type: list
     elements: dict
     required: true
@@ -47,10 +49,20 @@ import typing as t
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODEPOOL_TAG
 
 
+# Launch templates of Auto Scaling groups name their pool by a tag of their own.
+_POOL_TAG = "gpuops.eks/pool"
+
+
 def owned_pools(templates: t.Sequence[t.Mapping[str, t.Any]], pools: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, str]]:
-    """Return each pool's name once, those of the inventory first."""
-    marked = ((template.get("tags") or {}).get(NODEPOOL_TAG) for template in templates)
+    """Return each pool's name once, those of the inventory first; what is given may be objects of Kubernetes too, marked by a label."""
+    marked = (marks.get(name) for template in templates for marks in (_marks(template),) for name in (NODEPOOL_TAG, _POOL_TAG))
     return [{"name": name} for name in dict.fromkeys([*(str(pool["name"]) for pool in pools), *marked]) if name]
+
+
+def _marks(found: t.Mapping[str, t.Any]) -> t.Mapping[str, t.Any]:
+    """The tags of a launch template, the labels of an object."""
+    marks: t.Mapping[str, t.Any] = found.get("tags") or (found.get("metadata") or {}).get("labels") or {}
+    return marks
 
 
 class FilterModule:

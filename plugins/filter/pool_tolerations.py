@@ -48,8 +48,9 @@ _TOLERATED = (GPU_RESOURCE, "NoSchedule")
 
 
 def tolerations(pools: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, str]]:
-    """Return one toleration for each key and effect, in the order of the pools."""
-    taints = [taint for pool in pools if (pool.get("accelerator") or "nvidia") == "nvidia" for taint in pool.get("taints") or ()]
+    """Return one toleration for each key and effect, in the order of the pools; of startup taints too, as what removes one may wait for GPUs."""
+    nvidia = [pool for pool in pools if (pool.get("accelerator") or "nvidia") == "nvidia"]
+    taints = [taint for pool in nvidia for name in ("taints", "startup_taints") for taint in pool.get(name) or ()]
     needed = dict.fromkeys((taint["key"], taint["effect"]) for taint in taints)
     return [{"key": key, "operator": "Exists", "effect": effect} for key, effect in needed if (key, effect) != _TOLERATED]
 

@@ -793,3 +793,17 @@ def test_bad_input_before_any_client(wire: Wire, params: dict[str, t.Any], messa
     result = wire.run(main, params)
     assert result["failed"]
     assert message in result["msg"]
+
+
+def test_a_reservation_that_is_not_there_is_refused_and_the_others_are_found(wire: Wire) -> None:
+    """By state: botocore knows no filter for ids, and an unknown id would be an error for all of them."""
+    there, gone = "cr-0123456789abcdef0", "cr-0123456789abcdef1"
+    expect_place(wire, cluster=None, absent=False)
+    filters = [{"Name": "state", "Values": ["active", "scheduled"]}]
+    reservation = {"CapacityReservationId": there, "InstanceType": "g5.2xlarge", "AvailabilityZone": "us-west-2a"}
+    wire.expect("ec2:DescribeCapacityReservations", {"Filters": filters}, {"CapacityReservations": [reservation]})
+    expect_templates(wire)
+    expect_role(wire)
+    capacity = {"types": ["reserved"], "reservations": [there, gone]}
+    result = wire.run(main, {**PARAMS, "capacity": capacity}, check_mode=True)
+    assert [fault["path"] for fault in result["faults"]] == ["capacity.reservations[1]"]

@@ -115,8 +115,11 @@ def _parts(context: Context, pools: t.Sequence[Pool]) -> list[Part]:
 
 
 def _combined(parts: t.Sequence[Part]) -> Plan:
-    """The plans of all parts, then what no pool wants any more: once what takes its place is there."""
-    plan, removal = combine(part.plan for part in parts), combine(part.removal for part in parts)
+    """The plans of all parts, then what no pool wants any more: once what takes its place is there.
+
+    Karpenter's first: it ends its own nodes, and runs on those of a group.
+    """
+    plan, removal = combine(part.plan for part in parts), combine(part.removal for part in reversed(parts))
     both = combine([plan, removal])
     if not removal.steps:
         return both
@@ -233,10 +236,10 @@ def _ec2_facts(aws: Aws, pools: t.Sequence[Pool]) -> Ec2Facts:
 
 
 def _reservations(aws: Aws, pools: t.Sequence[Pool]) -> dict[str, Reservation]:
-    """The active ones of the capacity reservations that the pools name. By filter: an unknown id would be an error for all of them."""
-    ids = list(dict.fromkeys(id_ for pool in pools for id_ in pool.capacity.reservations))
+    """The capacity reservations that the pools name and that can be used. By state: an unknown id would be an error for all of them."""
+    ids = {id_ for pool in pools for id_ in pool.capacity.reservations}
     if not ids:
         return {}
-    filters = [{"Name": "capacity-reservation-id", "Values": ids}, {"Name": "state", "Values": ["active", "scheduled"]}]
+    filters = [{"Name": "state", "Values": ["active", "scheduled"]}]
     found = aws.pages("ec2:DescribeCapacityReservations", "CapacityReservations", {"Filters": filters})
-    return {reservation.id: reservation for reservation in map(Reservation.from_api, found)}
+    return {reservation.id: reservation for reservation in map(Reservation.from_api, found) if reservation.id in ids}

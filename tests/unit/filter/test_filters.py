@@ -167,6 +167,12 @@ def test_pools_of_which_the_taints_are_tolerated_are_those_with_gpus() -> None:
     assert apply("pool_tolerations", pools) == [{"key": "team", "operator": "Exists", "effect": "NoExecute"}]
 
 
+def test_what_shares_gpus_runs_before_a_startup_taint_is_gone() -> None:
+    """What takes the taint away may wait for the GPUs that the plugin advertises."""
+    pools = [{"name": "gpu", "startup_taints": [{"key": "warming", "value": "", "effect": "NoSchedule"}]}]
+    assert apply("pool_tolerations", pools) == [{"key": "warming", "operator": "Exists", "effect": "NoSchedule"}]
+
+
 @pytest.mark.parametrize(
     ("effect", "tolerated"), [("NoSchedule", []), ("NoExecute", ["NoExecute"]), ("PreferNoSchedule", ["PreferNoSchedule"])]
 )
@@ -177,7 +183,8 @@ def test_only_the_taint_that_the_device_plugin_tolerates_anyway_is_left_out(effe
 
 def test_owned_pools_are_those_of_the_inventory_and_those_that_it_forgot() -> None:
     templates = [{"tags": {"gpuops.eks/nodepool": "gpu"}}, {"tags": {"gpuops.eks/nodepool": "old"}}, {"tags": None}]
-    assert apply("owned_pools", templates, [GPU_POOL]) == [{"name": "gpu"}, {"name": "old"}]
+    templates += [{"tags": {"gpuops.eks/pool": "scaling"}}, {"metadata": {"labels": {"gpuops.eks/nodepool": "karpenter"}}}]
+    assert apply("owned_pools", templates, [GPU_POOL]) == [{"name": name} for name in ("gpu", "old", "scaling", "karpenter")]
 
 
 @pytest.mark.parametrize(
