@@ -51,7 +51,7 @@ class Event:
 def read(path: Path) -> list[Event]:
     """All answered requests of a log and of what was rotated out of it, oldest first; none when there is no log yet."""
     rotated = sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
-    return [event for each in [*rotated, path] if each.exists() for event in _events(each)]
+    return [event for each in [*rotated, path] if each.exists() for event in parse(each.read_text(encoding="utf-8"))]
 
 
 def writes(events: Iterable[Event], user: str | None = None) -> list[Event]:
@@ -63,10 +63,9 @@ def writes(events: Iterable[Event], user: str | None = None) -> list[Event]:
     ]
 
 
-def _events(path: Path) -> list[Event]:
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    # The last line may be half written.
-    parsed = (json.loads(line) for line in lines if line.endswith("\n"))
+def parse(text: str) -> list[Event]:
+    """The answered requests of a piece of a log, whose last line may be half written."""
+    parsed = (json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n"))
     return [_event(raw) for raw in parsed if raw["stage"] in FINAL_STAGES]
 
 

@@ -16,7 +16,7 @@ _FIELDS: dict[str, frozenset[str]] = {
     "capacity": frozenset({"instance_type", "zone", "capacity_type", "times"}),
     "addon": frozenset({"cluster", "addon", "status", "code", "message", "times", "after"}),
     "node": frozenset({"behaviour", "instance_type", "zone", "times"}),
-    "hold": frozenset({"except_service", "after"}),
+    "hold": frozenset({"except_service", "principal", "after"}),
     "update": frozenset({"cluster", "nodegroup", "type", "code", "message", "times", "after"}),
 }
 
@@ -100,7 +100,8 @@ class Faults:
     def hold(self, call: Call) -> None:
         """Keep a mutating call waiting as long as a fault of kind hold is there, and refuse it then: it is never carried out."""
         with self._lock:
-            held = [fault for fault in self._faults if fault.kind == "hold" and fault.rule.get("except_service") != call.service]
+            held = [fault for fault in self._faults if fault.kind == "hold" and fault.matches(principal=call.principal_arn)]
+            held = [fault for fault in held if fault.rule.get("except_service") != call.service]
             holding = [fault for fault in held if call.mutating and fault.take()]
         for fault in holding:
             fault.over.wait()

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 INVENTORIES = ROOT / "inventories"
 INTERVALS = ("eks_network", "eks_cluster", "gpu_nodepools", "gpu_sharing", "gpu_workloads", "eks_teardown")
 OURS = frozenset({"ec2", "eks", "autoscaling", "kms"})  # services that only our own modules change; amazon.aws changes iam
+ADMINISTRATOR = "lab-admin"  # whose keys the lab's inventory has
 LEASE = "ssm"  # nothing else of ours writes parameters
 
 
@@ -134,8 +135,11 @@ class Rehearsal:
     # What the logs say
 
     def aws_writes(self) -> list[requestlog.Entry]:
-        """Mutating calls, without those of the lease, which are no change that a user asks for."""
-        return [entry for entry in self.all_writes() if entry.service != LEASE]
+        """Mutating calls of playbooks and tests, without those of the lease, which are no change that a user asks for.
+
+        The cluster's controllers are roles.
+        """
+        return [entry for entry in self.all_writes() if entry.service != LEASE and ":user/" in entry.principal]
 
     def all_writes(self) -> list[requestlog.Entry]:
         return requestlog.writes(requestlog.read(self.state.request_log))
@@ -181,14 +185,16 @@ class Rehearsal:
 
     def interrupted_play(self, playbook: str, *, after_writes: int, seconds: float = 300, **variables: t.Any) -> bool:
         """Run a playbook and kill it, children and all, once it has made exactly so many more mutating AWS calls; False when it ended before."""
-        held = self.control("faults", kind="hold", except_service=LEASE, after=after_writes)
+        who = f"arn:aws:iam::{self.about['account']}:user/{ADMINISTRATOR}"
+        held = self.control("faults", kind="hold", except_service=LEASE, principal=who, after=after_writes)
+        goal = len(self.aws_writes()) + after_writes
         try:
-            return self._killed(playbook, after_writes, seconds, variables)
+            return self.killed_once(playbook, lambda: len(self.aws_writes()) >= goal, seconds=seconds, **variables)
         finally:
             self.control("faults", method="DELETE", id=held["fault"]["id"])
 
-    def _killed(self, playbook: str, after_writes: int, seconds: float, variables: dict[str, t.Any]) -> bool:
-        goal = len(self.aws_writes()) + after_writes
+    def killed_once(self, playbook: str, reached: t.Callable[[], bool], *, seconds: float = 300, **variables: t.Any) -> bool:
+        """Run a playbook and kill it, children and all, once something is reached; False when it ended before."""
         extra = self.directory / "extra.yml"
         extra.write_text(yaml.safe_dump({"eks_cluster_name": self.cluster, **variables}))
         command = ["ansible-playbook", str(ROOT / playbook), "-i", str(INVENTORIES / "lab"), "-e", f"@{extra}"]
@@ -197,8 +203,8 @@ class Rehearsal:
                 command, cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         end = time.monotonic() + seconds
-        while process.poll() is None and len(self.aws_writes()) < goal:
-            assert time.monotonic() < end, f"{playbook} made fewer than {after_writes} writes in {seconds} s"
+        while process.poll() is None and not reached():
+            assert time.monotonic() < end, f"{playbook} did not get there in {seconds} s"
             time.sleep(0.002)
         alive = process.poll() is None
         kill_tree(process.pid)

@@ -195,6 +195,19 @@ def test_a_held_call_waits_and_is_never_carried_out(aws: Aws) -> None:
     assert "10.8.0.0/16" not in [vpc["CidrBlock"] for vpc in ec2.describe_vpcs()["Vpcs"]]
 
 
+def test_a_hold_for_one_principal_leaves_others_alone(aws: Aws) -> None:
+    me = aws.client("sts").get_caller_identity()["Arn"]
+    control(aws, "POST", "faults", {"kind": "hold", "principal": f"{me}-other"})
+    assert aws.client("ec2").create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
+    held = control(aws, "POST", "faults", {"kind": "hold", "principal": me}).json()["fault"]["id"]
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(refused, aws.client("ec2").create_vpc, CidrBlock="10.8.0.0/16")
+        time.sleep(0.3)
+        assert not call.done()
+        control(aws, "DELETE", "faults", {"id": held})
+        assert call.result()[0] == "ServiceUnavailable"
+
+
 def test_faults_are_cleared(aws: Aws) -> None:
     first = control(aws, "POST", "fault", {"kind": "capacity", "zone": "us-west-2a"}).json()["fault"]["id"]
     control(aws, "POST", "fault", {"kind": "capacity", "zone": "us-west-2b"})
