@@ -6,6 +6,7 @@ moto has no plug-in interface, so these wrap methods of its classes. They are in
 from __future__ import annotations
 
 import datetime
+import fnmatch
 import functools
 import typing as t
 from dataclasses import dataclass
@@ -102,6 +103,17 @@ def wraps(owner: type, name: str) -> t.Callable[[Wrapper], Wrapper]:
 
 
 # Launch templates
+
+
+@wraps(EC2Backend, "describe_instance_type_offerings")
+def offerings_by_wildcard(
+    original: Wrapper, backend: EC2Backend, location_type: str | None = None, filters: dict[str, list[str]] | None = None
+) -> t.Any:
+    """EC2 takes wildcards in filters, such as g5.*; moto compares them as they are."""
+    given = dict(filters or {})
+    patterns = given.pop("instance-type", None)
+    found = original(backend, location_type, given)
+    return [one for one in found if patterns is None or any(fnmatch.fnmatchcase(one["InstanceType"], pattern) for pattern in patterns)]
 
 
 @wraps(EC2Backend, "create_launch_template")

@@ -327,3 +327,15 @@ class TestAutoScalingGroups:
         assert refused(autoscaling.delete_auto_scaling_group, AutoScalingGroupName="own")[0] == "ResourceInUse"
         autoscaling.delete_auto_scaling_group(AutoScalingGroupName="own", ForceDelete=True)
         assert self.instances(setup) == []
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found", "missing"), [(["g5.*"], "g5.xlarge", "m5.large"), (["g5.*", "m5.large"], "m5.large", "g6.xlarge")]
+)
+def test_offerings_are_found_by_wildcards(aws: Aws, patterns: list[str], found: str, missing: str) -> None:
+    """EC2 API Reference, DescribeInstanceTypeOfferings: "You can use wildcards with the filter values" as in its examples (c5*)."""
+    filters = [{"Name": "instance-type", "Values": patterns}]
+    reply = aws.client("ec2").describe_instance_type_offerings(LocationType="availability-zone", Filters=filters)
+    types = {offering["InstanceType"] for offering in reply["InstanceTypeOfferings"]}
+    assert found in types
+    assert missing not in types
