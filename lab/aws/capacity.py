@@ -8,12 +8,11 @@ Scores, fees and what is on offer are the lab's own.
 from __future__ import annotations
 
 import datetime
-import fnmatch
 import hashlib
 import typing as t
 
 from moto.core.responses import ActionResult
-from moto.ec2.models import EC2Backend, ec2_backends
+from moto.ec2.models import ec2_backends
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses import EC2Response
 
@@ -70,17 +69,6 @@ def _scores(account: str, region: str, types: list[str]) -> t.Iterator[Document]
 
 
 # Capacity Blocks
-
-
-@wraps(EC2Backend, "describe_instance_type_offerings")
-def offerings_by_pattern(
-    original: Wrapper, backend: EC2Backend, location_type: str | None = None, filters: dict[str, list[str]] | None = None
-) -> list[dict[str, str]]:
-    """moto compares the values of the filter as they are; wildcards are EC2's. Source: EC2 User Guide, "Filter your resources"."""
-    others = {name: values for name, values in (filters or {}).items() if name != "instance-type"}
-    found: list[dict[str, str]] = original(backend, location_type, others)
-    patterns = (filters or {}).get("instance-type")
-    return [row for row in found if patterns is None or any(fnmatch.fnmatchcase(row["InstanceType"], pattern) for pattern in patterns)]
 
 
 @wraps(EC2Response, "describe_capacity_block_offerings")

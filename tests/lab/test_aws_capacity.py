@@ -410,17 +410,3 @@ def test_spot_instances_leave_reservations_alone(ec2: Ec2, how: str) -> None:
         instances = ec2.group({}, MixedInstancesPolicy=policy)
     assert [item["InstanceLifecycle"] for item in instances] == ["spot"]
     assert ec2.reservation(name)["AvailableInstanceCount"] == 1
-
-
-def test_offerings_are_asked_for_by_pattern_as_types_are(aws: Aws) -> None:
-    ec2 = aws.client("ec2")
-
-    def zones(value: str) -> set[tuple[str, str]]:
-        filters = [{"Name": "instance-type", "Values": [value]}, {"Name": "location", "Values": ["us-west-2a"]}]
-        found = ec2.describe_instance_type_offerings(LocationType="availability-zone", Filters=filters)["InstanceTypeOfferings"]
-        return {(row["InstanceType"], row["Location"]) for row in found}
-
-    assert zones("g5.2xlarge") == {("g5.2xlarge", "us-west-2a")}
-    assert zones("g5.2xlarge") < zones("g5.*") < zones("g*")
-    assert {name.partition(".")[0] for name, _zone in zones("g5.*")} == {"g5"}
-    assert zones("g99.*") == set()
