@@ -124,6 +124,8 @@ options:
       - The new group is made first, with as many nodes as the old one has, under the name of the old one with C(-b) added or taken away. Once it
         is ACTIVE, the old one and its launch template are deleted; EKS drains its nodes as far as pod disruption budgets allow. What is not
         set has the defaults in the new group. A run that was interrupted in between is finished by the next one with this option.
+      - For a while both groups run, so that quota, addresses and capacity reservations have to hold both; where they do not, the new group fails
+        and the old one stays.
     type: bool
     default: false
   wait_timeout:

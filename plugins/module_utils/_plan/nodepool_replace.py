@@ -77,7 +77,7 @@ def _as_large(group: WantedGroup, there: Nodegroup) -> WantedGroup:
     """The group with as many nodes as the one that it replaces, as far as the user set no other number."""
     scaling = group.pool.scaling
     least = there.min if scaling.min is None else group.min
-    most = group.max if group.manages_max else there.max
+    most = group.max if group.manages_max else max(least, there.max)
     desired = there.desired if scaling.desired is None else group.desired
     return dataclasses.replace(group, min=least, max=most, desired=max(least, min(desired, most)))
 

@@ -846,6 +846,7 @@ def test_a_second_name_stays_within_the_limit() -> None:
     [
         ({}, {"minSize": 1, "maxSize": 50, "desiredSize": 7}),
         ({"scaling": {"max": 5}}, {"minSize": 1, "maxSize": 5, "desiredSize": 5}),
+        ({"scaling": {"min": 60}}, {"minSize": 60, "maxSize": 60, "desiredSize": 60}),
         ({"scaling": {"min": 9, "max": 20}}, {"minSize": 9, "maxSize": 20, "desiredSize": 9}),
         ({"scaling": {"min": 0, "max": 5, "desired": 2}}, {"minSize": 0, "maxSize": 5, "desiredSize": 2}),
     ],
