@@ -27,7 +27,7 @@ from lab.state import State
 
 ROOT = Path(__file__).parents[2]
 INVENTORIES = ROOT / "inventories"
-INTERVALS = ("eks_network", "eks_cluster", "gpu_nodepools", "gpu_sharing", "gpu_workloads", "eks_teardown")
+INTERVALS = ("eks_network", "eks_cluster", "eks_autoscaling", "gpu_nodepools", "gpu_sharing", "gpu_workloads", "eks_teardown")
 OURS = frozenset({"ec2", "eks", "autoscaling", "kms"})  # services that only our own modules change; amazon.aws changes iam
 ADMINISTRATOR = "lab-admin"  # whose keys the lab's inventory has
 LEASE = "ssm"  # nothing else of ours writes parameters
