@@ -48,7 +48,6 @@ import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODEPOOL_TAG
 
-
 # Launch templates of Auto Scaling groups name their pool by a tag of their own.
 _POOL_TAG = "gpuops.eks/pool"
 

@@ -121,8 +121,15 @@ class Rehearsal:
         pki = Path(found["directory"]) / "pki"
         return Kube(Access(found["endpoint"], pki / "ca.crt", pki / "loops.crt", pki / "loops.key"))
 
-    def control(self, lever: str, *, method: str = "POST", **request: t.Any) -> dict[str, t.Any]:
+    def control(self, lever: str, **request: t.Any) -> dict[str, t.Any]:
         """Pull one of the lab's levers (lab/README.md) and return what it says."""
+        return self._lever("POST", lever, request)
+
+    def withdraw(self, lever: str, **request: t.Any) -> dict[str, t.Any]:
+        """Take back what a lever did (DELETE)."""
+        return self._lever("DELETE", lever, request)
+
+    def _lever(self, method: str, lever: str, request: dict[str, t.Any]) -> dict[str, t.Any]:
         url = f"{self.about['endpoint']}/_lab/{lever}"
         with urllib.request.urlopen(urllib.request.Request(url, json.dumps(request).encode(), method=method), timeout=10) as reply:
             found: dict[str, t.Any] = json.loads(reply.read())
@@ -191,7 +198,7 @@ class Rehearsal:
         try:
             return self.killed_once(playbook, lambda: len(self.aws_writes()) >= goal, seconds=seconds, **variables)
         finally:
-            self.control("faults", method="DELETE", id=held["fault"]["id"])
+            self.withdraw("faults", id=held["fault"]["id"])
 
     def killed_once(self, playbook: str, reached: t.Callable[[], bool], *, seconds: float = 300, **variables: t.Any) -> bool:
         """Run a playbook and kill it, children and all, once something is reached; False when it ended before."""

@@ -26,7 +26,16 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.variables import
 )
 
 ROOT = Path(__file__).parents[2]
-SITE = ["eks_preflight", "eks_network", "eks_cluster", "eks_autoscaling", "gpu_nodepools", "gpu_sharing", "gpu_workloads", "gpu_capacity_report"]
+SITE = [
+    "eks_preflight",
+    "eks_network",
+    "eks_cluster",
+    "eks_autoscaling",
+    "gpu_nodepools",
+    "gpu_sharing",
+    "gpu_workloads",
+    "gpu_capacity_report",
+]
 GENERAL = {
     "name": "general",
     "accelerator": "none",
