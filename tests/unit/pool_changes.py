@@ -144,6 +144,11 @@ def options(option: str, provisioner: str) -> tuple[Params, Params]:
     return before, _with(before, {option: change.after, **change.also})
 
 
+def without(params: Params, option: str) -> Params:
+    """The options without this one."""
+    return _with(params, {option: None})
+
+
 def _with(params: Params, given: Params) -> Params:
     """The options with values by dotted path; None takes one away."""
     found = dict(params)

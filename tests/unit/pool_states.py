@@ -38,6 +38,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._run.karpenter_facts im
 from tests.unit.karpenter_objects import live
 
 Params = t.Mapping[str, t.Any]
+Shown = dict[str, t.Any]
 
 VERSION = "1.36"
 OWNER = Owner(cluster_name="demo", region="us-west-2", account="123456789012")
@@ -140,6 +141,24 @@ class Provisioner(t.Protocol):
     def applied(self, planned: Planned, state: t.Any) -> t.Any:
         """What there is once the plan and its removal were carried out."""
 
+    def shown(self, state: t.Any) -> Shown:
+        """What there is by path, without ids, versions and which of its two names a group has."""
+
+
+def _flat(value: t.Any, path: str = "") -> t.Iterator[tuple[str, t.Any]]:
+    if isinstance(value, t.Mapping) and value:
+        for key, below in value.items():
+            yield from _flat(below, f"{path}/{key}")
+    else:
+        yield path, value
+
+
+def _content(reference: tuple[str, str] | None, templates: t.Mapping[str, LaunchTemplate]) -> Params:
+    """What a launch template says, with its user data as it is read."""
+    [content] = [one.versions[reference[1]] for one in templates.values() if reference and one.id == reference[0]]
+    said = {name: value for name, value in content.data.items() if name != "UserData"}
+    return {**said, "family": content.device, "settings": dataclasses.asdict(content.settings)}
+
 
 def _prunes(prune: bool) -> t.Callable[[str | None], bool]:
     return lambda pool: prune
@@ -207,6 +226,13 @@ class Managed:
             for name, one in groups.items()
         }
         return nodepool.Observed(nodegroups=made, templates=templates)
+
+    def shown(self, state: nodepool.Observed) -> Shown:
+        groups = {}
+        for name, one in state.nodegroups.items():
+            plain = dataclasses.asdict(dataclasses.replace(one, name="", arn="", launch_template=None, auto_scaling_group=None))
+            groups[name.removesuffix("-b")] = {**plain, "template": _content(one.launch_template, state.templates)}
+        return dict(_flat(groups))
 
 
 def _reference(there: tuple[str, str] | None, ids: t.Mapping[str, str]) -> tuple[str, str] | None:
@@ -287,6 +313,15 @@ class Groups:
             made[name] = dataclasses.replace(there, instances=alive)
         return asg.Observed(groups=made, templates=templates, descriptions=descriptions, profiles=self._profiles(steps, state))
 
+    def shown(self, state: asg.Observed) -> Shown:
+        groups = {}
+        for name, one in state.groups.items():
+            policy = {**one.policy, "LaunchTemplate": one.policy["LaunchTemplate"]["Overrides"]}
+            plain = dataclasses.asdict(dataclasses.replace(one, arn="", template=None, policy={}, instances=(), api={}))
+            image = state.descriptions[one.template] if one.template else None
+            groups[name] = {**plain, "policy": policy, "template": _content(one.template, state.templates), "image": image}
+        return dict(_flat({**groups, "roles": {pool: profile.role for pool, profile in state.profiles.items()}}))
+
     @staticmethod
     def _api(name: str, steps: t.Iterable[Step], there: Params) -> dict[str, t.Any]:
         """What the service says of a group: what it was told last."""
@@ -343,6 +378,13 @@ class Karpenter:
             return tuple(obj for (has, _name), obj in there.items() if has == kind)
 
         return karpenter.Observed(node_classes=of("EC2NodeClass"), node_overlays=of("NodeOverlay"), node_pools=of("NodePool"))
+
+    def shown(self, state: karpenter.Observed) -> Shown:
+        objects = {}
+        for obj in (*state.node_classes, *state.node_overlays, *state.node_pools):
+            metadata = {name: value for name, value in obj["metadata"].items() if name in ("labels", "annotations")}
+            objects[f"{obj['kind']} {obj['metadata']['name']}"] = {"metadata": metadata, "spec": obj["spec"]}
+        return dict(_flat(objects))
 
 
 PROVISIONERS: dict[str, Provisioner] = {

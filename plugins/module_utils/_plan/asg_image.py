@@ -11,6 +11,7 @@ stays, whatever a name or a parameter leads to by then: nothing drifts by itself
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 from dataclasses import dataclass
 
@@ -46,6 +47,11 @@ class ImageSource:
         return cls(kind=kind, value=parts[0], version=parts[1], release=parts[2]) if kind == _STOCK and len(parts) == 3 else None
 
     @property
+    def family(self) -> str | None:
+        """The family of one of EKS's images; that of the user's own is not known."""
+        return self.value.partition("/")[0] if self.kind == _STOCK else None
+
+    @property
     def parameter(self) -> str | None:
         """The SSM parameter that has the image's id; None where another call finds it."""
         if self.kind == "ssm":
@@ -55,6 +61,13 @@ class ImageSource:
         family, accelerator, architecture = self.value.split("/")
         release = LATEST if self.release == NEWEST else self.release
         return image_parameter(family, accelerator, architecture, version=self.version, release=release, what="image_id")
+
+
+def with_family_of(pool: Pool, there: ImageSource | None) -> Pool:
+    """The pool with the family of the image that there is, where the user names none."""
+    if pool.ami.family or there is None or there.family is None:
+        return pool
+    return dataclasses.replace(pool, ami=dataclasses.replace(pool.ami, family=there.family))
 
 
 def wanted_source(pool: Pool, version: str) -> ImageSource:
@@ -74,7 +87,9 @@ def changed_source(pool: Pool, there: ImageSource | None, *, version: str, upgra
     """What the image of an existing group is chosen by from now on; None where it stays.
 
     ``version`` is the cluster's, ``upgrade`` the one that nodes are brought to: without it they keep theirs when the cluster has a newer one.
+    Another family or architecture needs another image.
     """
+    pool = with_family_of(pool, there)
     managed = pool.ami.custom or pool.ami.release is not None or pool.ami.family is not None
     if there is None:
         return wanted_source(pool, version) if managed else None

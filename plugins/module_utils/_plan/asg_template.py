@@ -127,20 +127,26 @@ def content_of_new(group: WantedGroup, settings: Settings) -> TemplateContent:
     )
 
 
-def content_of_existing(group: WantedGroup, there: TemplateContent, types: tuple[InstanceType, ...], settings: Settings) -> TemplateContent:
-    """What is there, with what the user set and what follows from the cluster."""
+def content_of_existing(
+    group: WantedGroup, there: TemplateContent, types: tuple[InstanceType, ...], settings: Settings, *, moved: bool = False
+) -> TemplateContent:
+    """What is there, with what the user set and what follows from the cluster. ``moved``: to an image of another family."""
     pool = group.pool
     image = settings.images.get(group.name)
     tags = None
     if pool.tags is not None:
         tags = pool_tags(settings.owner, pool) if settings.purge_tags else {**there.tags, **pool_tags(settings.owner, pool)}
+    told = _told(group, there, types, settings)
+    disk = pool.disk
+    if moved:
+        there, disk, told = _without_family(there), pool.disk.over(there.disk), _moved(pool, there, types, told)
     return changed_content(
         there,
         TemplateWish(
             ami_family=pool.effective_ami_family,
-            disk=pool.disk,
+            disk=disk,
             tags=tags,
-            settings=_told(group, there, types, settings),
+            settings=told,
             security_groups=(settings.cluster_security_group, *pool.security_groups) if pool.security_groups else None,
             efa_interfaces=None if pool.efa is None else _efa(pool, types),
             placement_group=pool.placement_group,
@@ -150,6 +156,24 @@ def content_of_existing(group: WantedGroup, there: TemplateContent, types: tuple
             overrides=pool.overrides.launch_template,
         ),
     )
+
+
+def _without_family(there: TemplateContent) -> TemplateContent:
+    """The content without what has another form with another family: the disks' names and the user data."""
+    return TemplateContent(data={name: value for name, value in there.data.items() if name not in ("BlockDeviceMappings", "UserData")})
+
+
+def _moved(pool: Pool, there: TemplateContent, types: t.Sequence[InstanceType], told: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What is told a node of another family: taints stay as they are, the user's parts of the old family say nothing to it."""
+    raid0 = _raid0(pool, types)
+    return {
+        "taints": there.settings.taints,
+        "extra": (),
+        **told,
+        "raid0": raid0,
+        "fast_image_pull": _fast_image_pull(pool, pool.disk.over(there.disk), raid0=raid0),
+        "sharing": pool.created_sharing if _own_device_plugin(pool) else None,
+    }
 
 
 def _told(group: WantedGroup, there: TemplateContent, types: tuple[InstanceType, ...], settings: Settings) -> dict[str, t.Any]:
@@ -207,7 +231,8 @@ def effective_pool(pool: Pool, content: TemplateContent) -> Pool:
     told = content.settings
     labels = pool.labels if pool.labels is not None else {key: value for key, value in told.labels.items() if key not in _OWN_LABELS}
     taints = tuple(taint for taint in pool.created_taints if taint in told.taints)
-    return dataclasses.replace(pool, labels=labels, taints=taints, disk=content.disk)
+    efa = bool(content.efa_interfaces) if pool.efa is None else pool.efa
+    return dataclasses.replace(pool, labels=labels, taints=taints, disk=content.disk, efa=efa)
 
 
 def ensure_template(group: WantedGroup, there: LaunchTemplate | None, settings: Settings) -> tuple[list[Step], Reference, TemplateContent]:

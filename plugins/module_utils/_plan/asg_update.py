@@ -31,6 +31,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_create import
     warm_pool_over,
     warm_view,
 )
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_image import ImageSource, with_family_of
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template import (
     Settings,
     content_of_existing,
@@ -81,6 +82,11 @@ class Seen:
     refresh: Refresh | None = None
 
     @property
+    def image(self) -> ImageSource | None:
+        """What the image was chosen by."""
+        return ImageSource.from_text(self.description)
+
+    @property
     def content(self) -> TemplateContent | None:
         used = self.group.template
         return self.template.versions.get(used[1]) if self.template and used and used[0] == self.template.id else None
@@ -89,6 +95,7 @@ class Seen:
 def update_group(group: WantedGroup, seen: Seen, settings: Settings) -> GroupPlan:
     """One autoscaling:UpdateAutoScalingGroup for all that it takes, tags, and a refresh of the instances that another template made."""
     there = seen.group
+    group = dataclasses.replace(group, pool=with_family_of(group.pool, seen.image))
     versions, reference, content, fields = _template(group, seen, settings)
     request, changes, after = _config(group, there, reference)
     if reference != there.template:
@@ -112,6 +119,7 @@ def update_group(group: WantedGroup, seen: Seen, settings: Settings) -> GroupPla
     warm = warm_pool_over(group.pool.warm_pool, there.warm_pool) if group.pool.warm_pool else there.warm_pool
     if warm is not None and warm != there.warm_pool:
         steps.append(put_warm_pool(there.name, warm))
+        after = dataclasses.replace(after, warm_pool=warm)
     refresh, waits = _refresh(seen, after)
     grows = after.desired > there.desired or there.in_service < after.min
     fields = {**{name: pair for name, pair in changes.items() if name != "launch_template.version"}, **fields, **tag_fields}
@@ -168,7 +176,8 @@ def _template(group: WantedGroup, seen: Seen, settings: Settings) -> tuple[list[
     there, current = seen.group, seen.content
     if seen.template is None or current is None:
         return [], there.template, TemplateContent(), {}
-    wanted = content_of_existing(group, current, kept_instances(group, there), settings)
+    moved = seen.image is not None and seen.image.family not in (None, group.pool.effective_ami_family)
+    wanted = content_of_existing(group, current, kept_instances(group, there), settings, moved=moved)
     if wanted == current:
         return [], there.template, current, {}
     before, after = current.view, wanted.view

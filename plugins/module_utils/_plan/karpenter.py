@@ -100,6 +100,8 @@ def _of_pool(
     target: KarpenterPool, observed: Observed, settings: manifests.Settings, weights: t.Mapping[str, int], surplus: t.Sequence[Object]
 ) -> t.Iterator[Wanted]:
     """Nothing but its NodePools where another tool keeps those: what they need is that tool's as well."""
+    live, _leaving = _live(observed.find(EC2_NODE_CLASS.kind, class_name(target, observed)))
+    target = manifests.with_family_of(target, live)
     names = [part.name for part in target.parts]
     if not kept_by(target, observed):
         if (class_ := _node_class(target, settings, observed, keep_subnets=bool(surplus))) is not None:

@@ -16,6 +16,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.karpenter import (
+    AMI_FAMILIES,
     ARCHITECTURE,
     CAPACITY_TYPE,
     IMAGE_ANNOTATION,
@@ -57,6 +58,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import KarpenterPool, Part
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned
 
+_OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL)
 _SPEC, _TEMPLATE = ("spec",), ("spec", "template", "spec")
 _METADATA_OPTIONS = {"httpEndpoint": "enabled", "httpProtocolIPv6": "disabled", "httpPutResponseHopLimit": 1, "httpTokens": "required"}
 # GPU nodes take minutes to boot and to pull images: a node that was needed just now is likely to be needed again.
@@ -97,6 +99,28 @@ def is_adopted(live: Object | None) -> bool:
 
 def pool_of(obj: Object) -> str | None:
     return labels_of(obj).get(NODEPOOL_LABEL)
+
+
+def family_of(live: Object | None) -> str | None:
+    """The family of an EC2NodeClass's images in the words of pools."""
+    terms = value_at(live, "spec", "amiSelectorTerms") or ()
+    if named := next((str(term["alias"]).partition("@")[0] for term in terms if "alias" in term), None):
+        return named
+    return next((ours for ours, theirs in AMI_FAMILIES.items() if theirs == value_at(live, "spec", "amiFamily")), None)
+
+
+def with_family_of(target: KarpenterPool, live: Object | None) -> KarpenterPool:
+    """The pool with the family of the images that there are, where the user names none."""
+    family, ami = family_of(live), target.pool.ami
+    if ami.family or family not in AMI_FAMILIES:
+        return target
+    return dataclasses.replace(target, pool=dataclasses.replace(target.pool, ami=dataclasses.replace(ami, family=family)))
+
+
+def _is_moved(pool: Pool, live: Object | None) -> bool:
+    """Whether nodes get images of another family, which takes disks of other names and other user data."""
+    there = family_of(live)
+    return pool.ami.family is not None and there in AMI_FAMILIES and there != pool.ami.family
 
 
 def _manifest(kind: Kind, name: str, pool: Pool, fields: t.Sequence[Field], live: Object | None, override: t.Mapping[str, t.Any]) -> Tree:
@@ -187,13 +211,15 @@ def _network_fields(target: KarpenterPool, settings: Settings) -> list[Field]:
 
 
 def _disk_fields(pool: Pool, live: Object | None) -> list[Field]:
-    family, mappings = pool.effective_ami_family, value_at(live, "spec", "blockDeviceMappings")
-    there = disk_of(mappings, family)
+    family, mappings, moved = pool.effective_ami_family, value_at(live, "spec", "blockDeviceMappings"), _is_moved(pool, live)
+    there = disk_of(mappings, family_of(live) or family if moved else family)
     wanted = pool.disk.over(there) if there.size_gib else _created_disk(pool)
     policy = "RAID0" if pool.raid0 else None
     return [
-        Field(path=(*_SPEC, "blockDeviceMappings"), value=block_devices(family, wanted.with_defaults()), managed=pool.disk != Disk()),
-        Field(path=(*_SPEC, "instanceStorePolicy"), value=policy, managed=pool.instance_store is not None),
+        Field(
+            path=(*_SPEC, "blockDeviceMappings"), value=block_devices(family, wanted.with_defaults()), managed=pool.disk != Disk() or moved
+        ),
+        Field(path=(*_SPEC, "instanceStorePolicy"), value=policy, managed=pool.instance_store is not None or moved),
     ]
 
 
@@ -213,22 +239,26 @@ def _tags_field(pool: Pool, settings: Settings, live: Object | None) -> Field:
 
 def _user_data_field(pool: Pool, live: Object | None) -> Field:
     """What Karpenter does not say itself: labels, taints and the instance's own disks it does."""
-    path, bottlerocket = (*_SPEC, "userData"), pool.effective_ami_family == "bottlerocket"
-    there = parse(value_at(live, "spec", "userData") or "")
-    disk = _created_disk(pool).with_defaults()
-    fast = not bottlerocket and (disk.throughput or 0) >= FAST_IMAGE_PULL_THROUGHPUT
-    sharing = pool.created_sharing if bottlerocket and pool.nvidia else None
-    if live is None:
-        text = render(pool.effective_ami_family, NodeSettings(fast_image_pull=fast, sharing=sharing, extra=pool.user_data or ()))
-        return Field(path=path, value=text or None, managed=False)
+    path, family = (*_SPEC, "userData"), pool.effective_ami_family
+    there, moved = parse(value_at(live, "spec", "userData") or ""), _is_moved(pool, live)
+    disk = (
+        pool.disk.over(disk_of(value_at(live, "spec", "blockDeviceMappings"), family_of(live) or family)) if live else _created_disk(pool)
+    )
+    fast = family == "al2023" and (disk.with_defaults().throughput or 0) >= FAST_IMAGE_PULL_THROUGHPUT
+    sharing = pool.created_sharing if family == "bottlerocket" and pool.nvidia else None
+    if live is None or moved:
+        text = render(family, NodeSettings(fast_image_pull=fast, sharing=sharing, extra=pool.user_data or ()))
+        return Field(path=path, value=text or None, managed=moved)
+    by_disk = pool.disk != Disk() and not there.foreign and not is_adopted(live)
+    by_sharing = pool.sharing is not None and family == "bottlerocket"
     wanted = dataclasses.replace(
         there,
         foreign="" if pool.user_data is not None else there.foreign,
         extra=there.extra if pool.user_data is None else pool.user_data,
         sharing=sharing if pool.sharing is not None else there.sharing,
+        fast_image_pull=fast if by_disk else there.fast_image_pull,
     )
-    managed = pool.user_data is not None or (bottlerocket and pool.sharing is not None)
-    return Field(path=path, value=render(pool.effective_ami_family, wanted) or None, managed=managed)
+    return Field(path=path, value=render(family, wanted) or None, managed=pool.user_data is not None or by_disk or by_sharing)
 
 
 # -- NodeOverlay
@@ -281,7 +311,8 @@ def _node_labels(pool: Pool, live: Object | None) -> dict[str, str]:
     if is_adopted(live):
         needed = {GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL} if pool.sharing is not None else set()
         return {**there, **{key: value for key, value in wanted.items() if key in {*needed, *(pool.labels or {})}}}
-    return {**there, **wanted} if pool.labels is None else wanted
+    theirs = {key: value for key, value in there.items() if key not in _OWN_LABELS}
+    return {**theirs, **wanted} if pool.labels is None else wanted
 
 
 def _requirements(target: KarpenterPool, part: Part, live: Object | None) -> list[Requirement]:

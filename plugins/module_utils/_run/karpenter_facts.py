@@ -17,7 +17,6 @@ from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Kubernetes
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.karpenter import (
-    AMI_FAMILIES,
     IMAGE_ANNOTATION,
     Image,
     alias_image,
@@ -35,7 +34,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
     annotations_of,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_objects import is_adopted, role_name
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_objects import family_of, is_adopted, role_name
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned, planned
 from ansible_collections.gpuops.eks.plugins.module_utils._run.images import Images
 
@@ -113,7 +112,7 @@ class ImageChoice:
             return None if kept else self._found(pool, source)
         if pool.ami.release == LATEST:
             return alias_image(family, LATEST)
-        if live is not None and not pool.ami.release and (is_adopted(live) or pool.ami.family in (None, _family_of(live))):
+        if live is not None and not pool.ami.release and (is_adopted(live) or pool.ami.family in (None, family_of(live))):
             return None
         wanted = alias_image(family, pool.ami.release) if pool.ami.release else None
         if wanted and list(wanted.terms) == value_at(live, "spec", "amiSelectorTerms"):
@@ -134,14 +133,6 @@ class ImageChoice:
 def _release(family: str, said: str) -> str:
     """1.36.1-20260724 of Amazon Linux as v20260724; 1.54.0-1a2b3c of Bottlerocket as 1.54.0."""
     return said.partition("-")[0] if family == "bottlerocket" else f"v{said.rpartition('-')[2]}"
-
-
-def _family_of(live: Object) -> str | None:
-    """The family of an EC2NodeClass's images in the words of pools."""
-    terms = value_at(live, "spec", "amiSelectorTerms") or ()
-    if named := next((str(term["alias"]).partition("@")[0] for term in terms if "alias" in term), None):
-        return named
-    return next((ours for ours, theirs in AMI_FAMILIES.items() if theirs == value_at(live, "spec", "amiFamily")), None)
 
 
 def identity_faults(aws: Aws, pool: Pool, live: Object | None) -> list[Fault]:

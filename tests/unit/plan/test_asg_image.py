@@ -76,6 +76,9 @@ NEWEST = f"eks {STOCK} 1.35 newest"
         ({}, NEWEST, "1.36", f"eks {STOCK} 1.36 newest"),
         ({}, "id ami-1", "1.36", None),
         ({}, "", None, None),
+        ({}, "eks bottlerocket/nvidia/amd64 1.35 newest", None, None),
+        ({}, "eks bottlerocket/nvidia/amd64 1.35 newest", "1.36", "eks bottlerocket/nvidia/amd64 1.36 newest"),
+        ({}, "eks al2023/nvidia/arm64 1.35 v20260101", None, f"eks {STOCK} 1.35 newest"),  # instances of another architecture
         ({"family": "al2023"}, NEWEST, None, None),
         ({"family": "al2023"}, f"eks {STOCK} 1.35 v20260101", None, None),
         ({"family": "bottlerocket"}, NEWEST, None, "eks bottlerocket/nvidia/amd64 1.35 newest"),

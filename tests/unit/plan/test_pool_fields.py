@@ -9,8 +9,8 @@ import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import pool_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_fields import FIELDS, Word
 
-from tests.unit.pool_changes import base, options
-from tests.unit.pool_states import PROVISIONERS, Planned, made, pool_of
+from tests.unit.pool_changes import base, options, without
+from tests.unit.pool_states import PROVISIONERS, Planned, Shown, made, pool_of
 
 ROWS = [(field.option, name, cell.word) for field in FIELDS for name, cell in field.cells.items() if cell.word != "refused"]
 CREATION = [(option, provisioner) for option, provisioner, word in ROWS if word == "at creation"]
@@ -25,6 +25,18 @@ IN_PLACE = {
     "autoscaling:PutWarmPool",
     "iam:AddRoleToInstanceProfile",
     "iam:RemoveRoleFromInstanceProfile",
+}
+# Options that say which groups or nodes a pool consists of: without one of them, its default is what is wanted.
+WHOLE = (
+    "name", "provisioner", "accelerator", "instances.", "capacity.", "zones", "scaling.scope", "limits.gpus", "ami.owner", "sharing.",
+    "network.subnets", "network.efa", "iam.",
+)  # fmt: skip
+# What a changed pool has other than a new one: any value of the label serves, so that types that match later change no node by it; what was
+# sent at creation and is not set stays; the mark of a pool that goes is for its own removal.
+KEPT: dict[str, dict[str, tuple[str, ...]]] = {
+    "karpenter": {"accelerator": ("/spec/template/spec/expireAfter", "/spec/template/spec/taints")},
+    "auto_scaling_group": {"instances.": ("k8s.amazonaws.com/accelerator",), "name": ("/roles/gpu",)},
+    "managed_node_group": {"disk.type": ("/fast_image_pull",)},
 }
 # What has nodes replaced, and what comes before it.
 ROLLS = {"eks:UpdateNodegroupVersion", "autoscaling:StartInstanceRefresh"}
@@ -85,6 +97,28 @@ def test_a_change_is_what_the_table_says(option: str, provisioner: str, word: Wo
     done = one.applied(replacing, state)
     settled = one.plan(pool_of(after), done)
     assert (settled.actions, settled.faults) == ([], ()), "once is enough"
+
+
+@pytest.mark.parametrize(("option", "provisioner"), [row[:2] for row in ROWS if row[0] != "provisioner" and row[:2] not in CREATION])
+def test_a_pool_that_was_changed_is_what_a_new_one_would_be(option: str, provisioner: str) -> None:
+    before, after = options(option, provisioner)
+    one, state = PROVISIONERS[provisioner], made(provisioner, before)
+    changed = one.shown(one.applied(one.plan(pool_of(after), state, allow_replacement=True, prune=True), state))
+    new = one.shown(made(provisioner, after))
+    kept = [end for options_, ends in KEPT[provisioner].items() if option.startswith(options_) for end in ends]
+    assert {path: (changed.get(path), new.get(path)) for path in sorted({*changed, *new}) if different(changed, new, path, kept)} == {}
+
+
+def different(changed: Shown, new: Shown, path: str, kept: list[str]) -> bool:
+    return changed.get(path) != new.get(path) and not any(path.endswith(end) for end in kept)
+
+
+@pytest.mark.parametrize(("option", "provisioner"), [row[:2] for row in ROWS if not row[0].startswith(WHOLE)])
+def test_an_option_that_is_no_longer_set_is_left_as_it_is(option: str, provisioner: str) -> None:
+    _before, after = options(option, provisioner)
+    one = PROVISIONERS[provisioner]
+    planned = one.plan(pool_of(without(after, option)), made(provisioner, after))
+    assert (planned.actions, planned.faults) == ([], ())
 
 
 @pytest.mark.parametrize(("option", "provisioner"), CREATION)
