@@ -440,3 +440,14 @@ def test_removal_waits_for_the_nodes_before_it_takes_what_they_need(kube: KubeWi
 def test_nothing_to_remove_where_karpenter_is_not(kube: KubeWire, wire: Wire) -> None:
     observe(absent(kube, wire), served=False)
     assert kube.run(main, {**PARAMS, "name": "gpu", "state": "absent"})["plan"] == []
+
+
+def test_an_api_server_that_lets_nobody_in_does_not_keep_other_pools(kube: KubeWire, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda module, message, **more: said.append(message))
+    absent(kube, wire).expect("GET", "/apis/karpenter.k8s.aws", status=401, reply={"kind": "Status", "code": 401})
+    result = kube.run(main, {**PARAMS, "name": "gpu", "state": "absent"})
+    assert (result["changed"], result["plan"]) == (False, [])
+    [warning] = said
+    assert warning.startswith("Whether Karpenter has pools here that are to go is not known.")
+    assert "401 Unauthorized" in warning

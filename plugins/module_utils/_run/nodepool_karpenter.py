@@ -11,7 +11,7 @@ import dataclasses
 import json
 import typing as t
 
-from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault, ServiceError
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import ConnectionRefused, Fault, ServiceError
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Kubernetes
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.karpenter import Image
@@ -33,7 +33,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter import 
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_objects import Settings
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import KarpenterPool, resolve
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_result import pool_result
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import PLANNED
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import PLANNED, Plan
 from ansible_collections.gpuops.eks.plugins.module_utils._run.karpenter_facts import (
     Controller,
     ImageChoice,
@@ -51,10 +51,10 @@ _UNKNOWN_FIELD = "failed to create typed patch object"  # an API server's 500 fo
 def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     """The NodePools, EC2NodeClasses and NodeOverlays of these pools as they should be, and others gone as far as the context prunes."""
     kube = context.run.find_kubernetes() if context.cluster else None
+    if not pools:
+        return _pruned(context, kube)
     there = controller(kube) if kube else Controller()
     observed = _observed(kube, there)
-    if not pools:
-        return Part(removal=plan_removal((), observed, context.prunes))
     targets = [resolve(pool, context.subnets.get(pool.name, ()), context.facts) for pool in pools]
     faults, warnings = _judged(context, there, targets)
     settings, read_faults = _settings(context, targets, observed)
@@ -78,12 +78,29 @@ def absent(context: Context, names: t.Sequence[str]) -> Part:
     kube = context.run.find_kubernetes() if context.cluster else None
     if kube is None:
         return Part()
-    there = controller(kube)
-    plan = plan_absent(names, _observed(kube, there))
+    try:
+        there = controller(kube)
+        plan = plan_absent(names, _observed(kube, there))
+    except ConnectionRefused as error:
+        return Part(plan=Plan(warnings=(_unknown(error),)))
     if plan.steps and there.gates is None:
         warning = "No Deployment of Karpenter was found in the cluster: its nodes and EC2NodeClasses only go while it runs."
         plan = dataclasses.replace(plan, warnings=(*plan.warnings, warning))
     return Part(plan=plan)
+
+
+def _pruned(context: Context, kube: Kubernetes | None) -> Part:
+    """What no pool wants any more, where no pool is Karpenter's."""
+    try:
+        observed = _observed(kube, controller(kube) if kube else Controller())
+    except ConnectionRefused as error:
+        return Part(removal=Plan(warnings=(_unknown(error),)))
+    return Part(removal=plan_removal((), observed, context.prunes))
+
+
+def _unknown(error: ConnectionRefused) -> str:
+    """Groups of nodes can be removed without an API server that answers."""
+    return f"Whether Karpenter has pools here that are to go is not known. {error}"
 
 
 def _judged(context: Context, there: Controller, targets: t.Sequence[KarpenterPool]) -> tuple[list[Fault], list[str]]:
