@@ -8,6 +8,7 @@ The pure parts are put together as _run/nodepool_*.py do, and ids that AWS would
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import typing as t
 from dataclasses import dataclass
@@ -157,7 +158,8 @@ def _content(reference: tuple[str, str] | None, templates: t.Mapping[str, Launch
     """What a launch template says, with its user data as it is read."""
     [content] = [one.versions[reference[1]] for one in templates.values() if reference and one.id == reference[0]]
     said = {name: value for name, value in content.data.items() if name != "UserData"}
-    return {**said, "family": content.device, "settings": dataclasses.asdict(content.settings)}
+    form = base64.b64decode(content.data.get("UserData", "")).decode().partition("\n")[0]
+    return {**said, "form": form, "settings": dataclasses.asdict(content.settings)}
 
 
 def _prunes(prune: bool) -> t.Callable[[str | None], bool]:

@@ -133,7 +133,7 @@ FIELDS: tuple[PoolField, ...] = (
     _row(
         "capacity.reservations",
         "rolling: nodes in a reservation that is left out",
-        "at creation",
+        "rolling",
         "in place: rolling with a capacity block, which its launch template names",
     ),
     _row("zones", _UNFIT, _ZONES, _ZONES),

@@ -88,6 +88,8 @@ def content_of_existing(group: WantedGroup, there: TemplateContent, settings: Te
     told = _user_settings(group, settings)
     if pool.instance_store is not None:
         told["raid0"] = pool.raid0
+    if pool.disk != Disk():
+        told["fast_image_pull"] = _fast_image_pull(pool, pool.disk.over(there.disk))
     return changed_content(there, dataclasses.replace(_wish(group, settings), disk=pool.disk, tags=tags, settings=told))
 
 
@@ -143,6 +145,7 @@ def manages_template(pool: Pool) -> bool:
         or any(value not in (None, ()) for value in network)
         or pool.disk != Disk()
         or pool.ami.custom
+        or bool(pool.capacity.reservations)
         or bool(pool.overrides.launch_template)
     )
 

@@ -55,7 +55,7 @@ _LEAST_MAX = 1  # EKS API Reference, NodegroupScalingConfig: maxSize is at least
 _BOTTLEROCKET = "BOTTLEROCKET"  # how its AMI types begin
 # Tags by which an autoscaler knows a group's nodes and settings; who runs the autoscaler sets them.
 _AUTOSCALER_PREFIXES = ("k8s.io/", "kubernetes.io/")
-_DISK_TAG = f"{RESOURCES_PREFIX}ephemeral-storage"
+_DISK_TAG, _EFA_TAG = f"{RESOURCES_PREFIX}ephemeral-storage", f"{RESOURCES_PREFIX}vpc.amazonaws.com/efa"
 _CUSTOM = "CUSTOM"  # the AMI type of an image of the user's own
 _ROLLBACK_SOURCE = "EKS API Reference, UpdateNodegroupVersion: no roll back to an earlier AMI version"
 _IMMUTABLE_SOURCE = "EKS API Reference, UpdateNodegroupConfig: not among its parameters"
@@ -245,8 +245,8 @@ def _warm_pool(group: WantedGroup, there: Nodegroup) -> Aspect | None:
 def _tags(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[dict[str, str], list[str]]:
     """The user's tags where they are set; what cluster-autoscaler reads of the nodes follows from the pool and is always managed."""
     derived = {key: value for key, value in group_tags(settings.owner, group).items() if key.startswith(RESOURCES_PREFIX)}
-    if group.pool.disk.size_gib is None and _DISK_TAG in there.tags:
-        derived[_DISK_TAG] = there.tags[_DISK_TAG]
+    unset = [*([_DISK_TAG] if group.pool.disk.size_gib is None else []), *([_EFA_TAG] if group.pool.efa is None else [])]
+    derived |= {key: there.tags[key] for key in unset if key in there.tags}
     wanted = derived if group.pool.tags is None else {**pool_tags(settings.owner, group.pool), **derived}
     keep = [key for key in there.tags if key.startswith(_AUTOSCALER_PREFIXES)]
     purge = settings.purge_tags and group.pool.tags is not None
@@ -370,7 +370,7 @@ def _template_version(
     current = template.versions.get(there.launch_template[1])
     if current is None:
         return [], {}, there
-    wanted = content_of_existing(group, current, settings)
+    wanted = content_of_existing(_with_family_of(group, there), current, settings)
     if wanted == current:
         return [], {}, there
     before, after = current.view, wanted.view
@@ -378,6 +378,14 @@ def _template_version(
     fields: Fields = {f"launch_template.{name}": (before.get(name), after.get(name)) for name in names or ["data"]}
     steps, reference = ensure_version(template, wanted, f"{', '.join(names) or 'the content'} of the launch template differs")
     return steps, fields, dataclasses.replace(there, launch_template=reference)
+
+
+def _with_family_of(group: WantedGroup, there: Nodegroup) -> WantedGroup:
+    """The group with the family of the image that it has, where the user names none: user data has another form with each."""
+    ami = group.pool.ami
+    if ami.family or not there.ami_type.startswith(_BOTTLEROCKET):
+        return group
+    return dataclasses.replace(group, pool=dataclasses.replace(group.pool, ami=dataclasses.replace(ami, family="bottlerocket")))
 
 
 def _immutable(group: WantedGroup, there: Nodegroup) -> tuple[Fault, ...]:

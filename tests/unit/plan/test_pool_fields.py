@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import pool_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_fields import FIELDS, Word
 
-from tests.unit.pool_changes import base, options, without
+from tests.unit.pool_changes import Params, base, options, without
 from tests.unit.pool_states import PROVISIONERS, Planned, Shown, made, pool_of
 
 ROWS = [(field.option, name, cell.word) for field in FIELDS for name, cell in field.cells.items() if cell.word != "refused"]
@@ -29,14 +29,14 @@ IN_PLACE = {
 # Options that say which groups or nodes a pool consists of: without one of them, its default is what is wanted.
 WHOLE = (
     "name", "provisioner", "accelerator", "instances.", "capacity.", "zones", "scaling.scope", "limits.gpus", "ami.owner", "sharing.",
-    "network.subnets", "network.efa", "iam.",
+    "network.subnets", "iam.",
 )  # fmt: skip
 # What a changed pool has other than a new one: any value of the label serves, so that types that match later change no node by it; what was
 # sent at creation and is not set stays; the mark of a pool that goes is for its own removal.
 KEPT: dict[str, dict[str, tuple[str, ...]]] = {
     "karpenter": {"accelerator": ("/spec/template/spec/expireAfter", "/spec/template/spec/taints")},
     "auto_scaling_group": {"instances.": ("k8s.amazonaws.com/accelerator",), "name": ("/roles/gpu",)},
-    "managed_node_group": {"disk.type": ("/fast_image_pull",)},
+    "managed_node_group": {},
 }
 # What has nodes replaced, and what comes before it.
 ROLLS = {"eks:UpdateNodegroupVersion", "autoscaling:StartInstanceRefresh"}
@@ -142,3 +142,15 @@ def test_another_provisioner_makes_the_pool_beside_what_there_is(provisioner: st
     assert one.plan(None, gone, prune=True).removal.steps == ()
     for other in PROVISIONERS.keys() - {provisioner}:
         assert made(other, base(other)), "the pool is made, whatever the first one has"
+
+
+@pytest.mark.parametrize("provisioner", PROVISIONERS)
+def test_user_data_keeps_the_form_of_the_image_that_there_is(provisioner: str) -> None:
+    """Bottlerocket's nodes read TOML, also where the family is no longer set and something else of their user data is."""
+    one = PROVISIONERS[provisioner]
+    family, taints = {"family": "bottlerocket"}, [{"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}]
+    before: Params = {**base(provisioner), "ami": family, "startup_taints": taints, "user_data": ["[settings.motd]\n"]}
+    after: Params = {**base(provisioner), "startup_taints": taints, "user_data": ["[settings.motd]\nx = 1\n"]}
+    state = made(provisioner, before)
+    changed = one.shown(one.applied(one.plan(pool_of(after), state), state))
+    assert changed == one.shown(made(provisioner, {**after, "ami": family}))
