@@ -12,7 +12,6 @@ import collections
 import typing as t
 
 from lab import audit
-from lab.aws import requestlog
 from tests.e2e.pool_changes import OWN, pool_name, pools
 from tests.e2e.rehearsal import Play, Rehearsal
 
@@ -46,23 +45,18 @@ def actions(play: Play) -> Counter:
     return collections.Counter(step["action"] for step in planned(play))
 
 
-def aws_calls(rehearsal: Rehearsal) -> list[requestlog.Entry]:
-    """What playbooks changed in AWS; controllers do so with roles of their own."""
-    return [entry for entry in rehearsal.aws_writes() if ":user/" in entry.principal]
-
-
 def name_of(event: audit.Event) -> str:
     return f"kubernetes:{event.verb} {event.resource}{'.' if event.group else ''}{event.group}"
 
 
 def calls(rehearsal: Rehearsal, since: tuple[int, int] = (0, 0)) -> Counter:
     """What playbooks changed, in the words of plans."""
-    made = [f"{entry.service}:{entry.operation}" for entry in aws_calls(rehearsal)[since[0] :]]
+    made = [f"{entry.service}:{entry.operation}" for entry in rehearsal.aws_writes()[since[0] :]]
     return collections.Counter([*made, *(name_of(event) for event in rehearsal.audit_writes()[since[1] :])])
 
 
 def now(rehearsal: Rehearsal) -> tuple[int, int]:
-    return len(aws_calls(rehearsal)), len(rehearsal.audit_writes())
+    return len(rehearsal.aws_writes()), len(rehearsal.audit_writes())
 
 
 def test_the_pools_are_made(rehearsal: Rehearsal) -> None:

@@ -141,7 +141,7 @@ FIELDS: tuple[PoolField, ...] = (
     _row("scaling.max", _IN_PLACE, _IN_PLACE, _IN_PLACE, lab=True),
     _row("scaling.desired", _REFUSED, _IN_PLACE, _IN_PLACE),
     _row("scaling.scope", "new", _SCOPE, _SCOPE),
-    _row("limits.gpus", _IN_PLACE, _IN_PLACE, _IN_PLACE),
+    _row("limits.gpus", "in place: it stays where it is no longer set", _IN_PLACE, _IN_PLACE),
     _row("limits.cpus", _IN_PLACE, _REFUSED, _REFUSED),
     _row("limits.memory_gib", _IN_PLACE, _REFUSED, _REFUSED),
     _row("priority", _IN_PLACE, _EXPANDER, _EXPANDER, lab=True),
