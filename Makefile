@@ -13,7 +13,7 @@ export XDG_CACHE_HOME := $(shell $(PYTHON) tools/cache.py)
 export HOME := $(shell $(PYTHON) tools/cache.py --home 2>/dev/null)
 export PATH := $(VENV):$(PATH)
 
-.PHONY: help setup demo demo-down estimate test lab-up lab-down lint units molecule sanity docs bench soak clean
+.PHONY: help setup demo demo-down estimate test lab-up lab-down lint units molecule sanity docs bench money soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -56,6 +56,9 @@ docs: setup ## lint the documentation, build the archive and hand it to Galaxy's
 
 bench: setup ## measure speed and memory
 	@$(VENV)/python tests/bench/run.py
+
+money: setup ## what pools cost by a decision model, with and without what is derived from sharing; writes docs/money.md
+	@$(VENV)/python tests/bench/money/tables.py
 
 soak: setup ## every Molecule scenario and every test, the long ones too
 	@$(GATES) molecule-all tests-all
