@@ -86,7 +86,7 @@ GATES = (
 )
 SOAK = (
     Gate(name="molecule-all", command=script("scenarios.py", "--all"), seconds=14400),
-    tests("tests-all", 14400, "tests"),
+    tests("tests-all", 28800, "tests"),
 )
 
 

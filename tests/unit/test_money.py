@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from tests.bench.money.autoscaler import Timing as GroupTiming
 from tests.bench.money.karpenter import KarpenterDay, Policy, Timing
 from tests.bench.money.mixes import DAY, DEMANDS, G5_2X, MIXES, MOST_ARRIVALS, POOLS, Mix, Pool, Vector, Wish, day
 from tests.bench.money.packing import Bin, Counts, Packing, Stay, fits, how_many, minus
+from tests.e2e.test_money import DAYS, Book, modelled_day, report
 
 SHARE: Vector = (1, 100, 64)
 SINGLE = Pool(name="single", machines=(G5_2X,), replicas=10)
@@ -205,3 +208,33 @@ def test_the_tag_of_shares_saves_a_group_nine_nodes() -> None:
         outcome = AutoscalerDay(SINGLE, (SHARE,), tagged=tagged, timing=GroupTiming()).run(together(10))
         assert outcome.bought == expected
         assert outcome.served > 0.95 * outcome.wanted
+
+
+# Days with the real Karpenter
+
+
+def test_a_second_start_goes_on_where_the_first_was_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "days.json"
+    book = Book(path)
+    assert book.missing() == list(range(DAYS))
+    book.add(0, {"dollars": 1.5})
+    book.add(2, {"dollars": 2.5})
+    again = Book(path)
+    assert again.days == {0: {"dollars": 1.5}, 2: {"dollars": 2.5}}
+    assert again.missing()[:2] == [1, 3]
+
+
+def test_days_of_other_arrivals_do_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "days.json"
+    Book(path).add(0, {"dollars": 1.5})
+    path.write_text(json.dumps({**json.loads(path.read_text()), "settings": "other"}))
+    assert Book(path).days == {}
+
+
+def test_the_page_says_how_many_days_were_run_and_how_far_the_model_is_off() -> None:
+    model = modelled_day(MIXES[1], day(MIXES[1], 0, 240.0))
+    real = {**model, "dollars": model["dollars"] / 1.1, "date": "2026-11-24", "commit": "abc"}
+    text = report({1: real})
+    assert f"1 of {DAYS} days were run" in text
+    assert f"| 1 | {MIXES[1].name} |" in text
+    assert text.count("+10.0%") == 2  # the day's and that of all days
