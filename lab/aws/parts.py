@@ -13,7 +13,7 @@ import json
 import typing as t
 
 from moto.core.resource_tagging import TaggedResource, make_tag_matcher, match_resource_type
-from moto.core.responses import EmptyResult
+from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import unix_time, utcnow
 from moto.iam.exceptions import EntityAlreadyExists, InvalidInput
 from moto.iam.models import SERVICE_NAME_CONVERSION, IAMBackend
@@ -150,6 +150,13 @@ def create_service_linked_role_once(original: Wrapper, backend: IAMBackend, serv
         name = next(role.name for role in backend.get_roles() if role.path == f"/aws-service-role/{service_name}/")
         message = f"Service role name {name} has been taken in this account, please try a different suffix."
         raise InvalidInput(message) from error
+
+
+@wraps(IamResponse, "list_instance_profiles")
+def profiles_by_path(original: Wrapper, response: IamResponse) -> ActionResult:
+    """moto ignores PathPrefix. Karpenter lists by path what it may delete, which would be the profiles of everybody."""
+    prefix = response._get_param("PathPrefix") or "/"
+    return ActionResult({"InstanceProfiles": [one for one in response.backend.get_instance_profiles() if one.path.startswith(prefix)]})
 
 
 @wraps(IAMBackend, "create_open_id_connect_provider")

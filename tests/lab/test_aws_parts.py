@@ -206,6 +206,10 @@ class TestIdentities:
         assert refused(iam.add_role_to_instance_profile, InstanceProfileName="node", RoleName="node")[0] == "LimitExceeded"
         (profile,) = iam.list_instance_profiles_for_role(RoleName="node")["InstanceProfiles"]
         assert profile["Arn"] == "arn:aws:iam::123456789012:instance-profile/gpuops/node"
+        iam.create_instance_profile(InstanceProfileName="other")
+        for prefix, names in {"/": ["node", "other"], "/gpuops/": ["node"], "/karpenter/": []}.items():
+            found = iam.list_instance_profiles(PathPrefix=prefix)["InstanceProfiles"]
+            assert sorted(one["InstanceProfileName"] for one in found) == names
         assert refused(iam.delete_role, RoleName="node")[0] == "DeleteConflict"
         iam.delete_role_permissions_boundary(RoleName="node")
         assert "PermissionsBoundary" not in iam.get_role(RoleName="node")["Role"]

@@ -374,7 +374,7 @@ def _template_version(
     if wanted == current:
         return [], {}, there
     before, after = current.view, wanted.view
-    names = [name for name in (*before, *after) if before.get(name) != after.get(name)]
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     fields: Fields = {f"launch_template.{name}": (before.get(name), after.get(name)) for name in names or ["data"]}
     steps, reference = ensure_version(template, wanted, f"{', '.join(names) or 'the content'} of the launch template differs")
     return steps, fields, dataclasses.replace(there, launch_template=reference)

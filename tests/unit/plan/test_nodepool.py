@@ -593,6 +593,7 @@ def test_a_change_of_disk_waits_for_the_change_of_settings() -> None:
         "eks:TagResource",  # what cluster-autoscaler takes for the disk of a node that is not there yet
         "eks:UpdateNodegroupVersion",
     ]
+    assert planned.plan.steps[1].reason == "disk of the launch template differs"
     update = planned.plan.steps[3]
     assert update.request == {**SUBJECT, "launchTemplate": {"id": "lt-1", "version": VERSION}, "releaseVersion": "1.36.1-20260724"}
     assert [need.arguments["updateId"] for need in update.needs] == [f"planned:update/{NAME}/config"]
