@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
 import json
 import os
-import subprocess
 import time
 import typing as t
 from pathlib import Path
@@ -21,6 +19,7 @@ from cache import project_cache
 from tests.bench.money.karpenter import KarpenterDay, Policy, Timing
 from tests.bench.money.mixes import MIXES, POOLS, Mix, Pool, Vector, Wish, day
 from tests.bench.money.packing import Bin, Packing, Stay
+from tests.bench.provenance import commit, today
 from tests.e2e.rehearsal import ROOT, Rehearsal
 from tests.e2e.test_pools import APPS, GENERAL, until
 
@@ -199,15 +198,11 @@ def test_the_model_is_held_to_days_with_the_real_karpenter(rehearsal: Rehearsal)
         assert play.code == 0, play.output[-6000:]
     for number in todo:
         found = real_day(rehearsal, MIXES[number], day(MIXES[number], 0, DAY_SECONDS))
-        book.add(number, {**found, "date": datetime.date.today().isoformat(), "commit": commit()})
+        book.add(number, {**found, "date": today(), "commit": commit()})
     TABLE.write_text(report(book.days), encoding="utf-8")
     real = sum(found["dollars"] for found in book.days.values())
     modelled = sum(modelled_day(MIXES[number], day(MIXES[number], 0, DAY_SECONDS))["dollars"] for number in book.days)
     assert abs(modelled - real) <= TOLERANCE * real
-
-
-def commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def report(days: t.Mapping[int, Result]) -> str:

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
-import subprocess
 import sys
 import time
 import typing as t
@@ -23,6 +21,7 @@ from tests.bench.money.karpenter import KarpenterDay, Policy, Timing  # noqa: E4
 from tests.bench.money.mixes import MIXES, MOST_ARRIVALS, POOLS, PRICES, Mix, day  # noqa: E402
 from tests.bench.money.packing import EXACT_PODS, Bin, Packing  # noqa: E402
 from tests.bench.money.simulation import Outcome  # noqa: E402
+from tests.bench.provenance import commit, today  # noqa: E402
 
 PAGE = ROOT / "docs" / "money.md"
 DAYS, GROUP_DAYS = 200, 10
@@ -182,13 +181,12 @@ def pools() -> list[str]:
 
 
 def page(karpenter_found: Totals, groups_found: Totals) -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     exact = sum((total for total in (*karpenter_found.values(), *groups_found.values())), Total())
     return "\n".join(
         [
             "# What shared pools cost: a decision model",
             "",
-            f"{datetime.date.today().isoformat()}, commit {commit}; made by `make money`, the same figures at every start.",
+            f"{today()}, commit {commit()}; made by `make money`, the same figures at every start.",
             "",
             "This is a **model**, not Karpenter and not cluster-autoscaler: `tests/bench/money` decides by their rules what is bought and what goes.",
             "[soak-money](soak-money.md) holds it to days with the real Karpenter. Its limits are in the modules' descriptions: On-Demand alone, one",
