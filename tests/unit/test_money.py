@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import random
@@ -18,6 +19,7 @@ from tests.bench.money.autoscaler import Timing as GroupTiming
 from tests.bench.money.karpenter import KarpenterDay, Policy, Timing
 from tests.bench.money.mixes import DAY, DEMANDS, G5_2X, MIXES, MOST_ARRIVALS, POOLS, Mix, Pool, Vector, Wish, day
 from tests.bench.money.packing import Bin, Counts, Packing, Stay, fits, how_many, minus
+from tests.bench.money.tables import GROUPS, KARPENTER, Total, measure, page
 from tests.e2e.test_money import DAYS, Book, modelled_day, report
 
 SHARE: Vector = (1, 100, 64)
@@ -208,6 +210,25 @@ def test_the_tag_of_shares_saves_a_group_nine_nodes() -> None:
         outcome = AutoscalerDay(SINGLE, (SHARE,), tagged=tagged, timing=GroupTiming()).run(together(10))
         assert outcome.bought == expected
         assert outcome.served > 0.95 * outcome.wanted
+
+
+# The page
+
+
+def test_the_page_has_every_policy_and_mix_and_says_that_it_is_a_model() -> None:
+    """Its sentences are checked against its figures (``reading``)."""
+    found = measure(KARPENTER, 3)
+    text = page(found, {(row.name, mix.name): found[KARPENTER[0].name, mix.name] for row in GROUPS for mix in MIXES})
+    assert "This is a **model**" in text
+    assert all(text.count(f"| {mix.name} |") == 2 for mix in MIXES)
+    assert all(f"| {row.name} |" in text for row in (*KARPENTER, *GROUPS))
+
+
+def test_a_day_that_costs_less_than_is_possible_is_refused() -> None:
+    mix = MIXES[0]
+    outcome = KarpenterDay(mix.pool, mix.demand.shapes, RIGHT, Timing()).run(day(mix, 0))
+    with pytest.raises(AssertionError, match="paid less"):
+        Total().add(dataclasses.replace(outcome, dollars=0.01), packing(mix), 1)
 
 
 # Days with the real Karpenter
