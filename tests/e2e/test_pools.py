@@ -26,6 +26,7 @@ SHARED: dict[str, t.Any] = {
     "zones": ["us-west-2a", "us-west-2b"],
     "scaling": {"max": 4},
     "sharing": {"strategy": "time_slicing", "replicas": REPLICAS},
+    "disruption": {"consolidate_after": "30s"},  # of Karpenter's own time, which is real
 }
 APPS = "/apis/apps/v1/namespaces/default/deployments"
 Objects = list[dict[str, t.Any]]
@@ -90,10 +91,16 @@ def instances_ever(rehearsal: Rehearsal, pool: str) -> int:
     return sum(len(reservation["Instances"]) for reservation in reservations)
 
 
+def logs(rehearsal: Rehearsal) -> str:
+    """The last words of the cluster's controllers and of the lab."""
+    paths = [rehearsal.state.daemon_log, *sorted(rehearsal.state.clusters.glob("*/*.log"))]
+    return "\n".join("\n".join([path.name, *path.read_text(encoding="utf-8").splitlines()[-15:]]) for path in paths)
+
+
 def until(true: t.Callable[[], bool], seconds: float, what: str, rehearsal: Rehearsal) -> None:
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, f"{what} within {seconds} s\n{rehearsal.lab('logs')[-6000:]}"
+        assert time.monotonic() < end, f"{what} within {seconds} s\n{logs(rehearsal)}"
         time.sleep(0.5)
 
 
