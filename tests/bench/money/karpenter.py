@@ -11,6 +11,7 @@ Its rules are those of karpenter v1.14 (pkg/controllers/provisioning, disruption
   its device plugin gives.
 * A node without pod events for consolidateAfter is a candidate: empty ones go; with WhenEmptyOrUnderutilized, fewest pods first, one whose
   pods fit on the nodes that are there goes, and so does one whose pods fit on them and one new, cheaper node, once that one is there.
+  What was decided is carried out 15 seconds later, unless pods have come or gone on the node.
 * The budget is 10 % of the nodes, rounded up: one at a time up to ten, so that consolidation of several nodes at once never happens.
 
 Left out: Spot, zones, capacity that runs out, pods that take time to end, AWS's minimum of a minute.
@@ -78,6 +79,7 @@ class KarpenterDay(Simulation):
         self._empty_only = (policy.consolidation or pool.consolidation) == "WhenEmpty"
         self._machines = sorted(pool.machines, key=lambda machine: machine.price)
         self._looks: set[float] = set()
+        self._validating = False
         self._quiet_until: float | None = None
         self._batch_began = 0.0
 
@@ -131,44 +133,53 @@ class KarpenterDay(Simulation):
             self.at(tick, self._look)
 
     def _look(self) -> None:
+        """Decides, and carries out what still holds when it has been validated; nothing else is decided in between."""
         self._looks.discard(self.now)
+        if self._validating:
+            return
+        nodes = self._disruptable()
+        if nodes:
+            self._validating = True
+            events = [(node, node.event) for node in nodes]
+            self.at(self.now + self._timing.validation, lambda: self._carry_out(events))
+
+    def _ripe(self) -> list[Node]:
         after = self._timing.consolidate_after
-        there = [node for node in self.nodes if node.ready and not node.leaving]
-        ripe = [node for node in there if node.event + after <= self.now]
+        return [node for node in self.nodes if node.ready and not node.leaving and node.event + after <= self.now]
+
+    def _disruptable(self) -> list[Node]:
+        """The empty ones that the budget allows, else the first that is not needed or that a cheaper one can replace."""
+        ripe = self._ripe()
         allowed = math.ceil(BUDGET * len(self.nodes)) - sum(node.leaving for node in self.nodes)
         if not ripe or allowed <= 0:
-            return
+            return []
         empty = [node for node in ripe if not node.pods]
-        for node in empty[:allowed]:
-            self._remove(node)
-        if not empty and not self._empty_only:
-            self._consolidate(sorted(ripe, key=lambda node: len(node.pods)), there)
+        if empty or self._empty_only:
+            return empty[:allowed]
+        return [node for node in sorted(ripe, key=lambda node: len(node.pods)) if self._outcome(node) is not None][:1]
 
-    def _consolidate(self, ripe: t.Sequence[Node], there: t.Sequence[Node]) -> None:
-        """The first that is not needed, or that a cheaper one can replace."""
-        for node in ripe:
-            rooms = [other.free for other in there if other is not node]
-            left = [pod for pod in sorted(node.pods, key=lambda each: each.size) if not _put(pod.shape, rooms)]
-            if not left:
-                self._remove(node)
-                return
-            claim = _Claim([(m, m.room(self._promise)) for m in self._machines if m.price < node.machine.price])
-            if all(claim.take(pod.shape) for pod in left):
-                self._replace(node, claim.options[0][0])
-                return
+    def _outcome(self, node: Node) -> tuple[Machine, ...] | None:
+        """What the node's pods need instead of it: no machine, one that is cheaper, or None where they need the node."""
+        rooms = [other.free for other in self.nodes if other.ready and not other.leaving and other is not node]
+        left = [pod for pod in sorted(node.pods, key=lambda each: each.size) if not _put(pod.shape, rooms)]
+        if not left:
+            return ()
+        claim = _Claim([(m, m.room(self._promise)) for m in self._machines if m.price < node.machine.price])
+        return (claim.options[0][0],) if all(claim.take(pod.shape) for pod in left) else None
 
-    def _remove(self, node: Node) -> None:
-        node.leaving = True
-        self.at(self.now + self._timing.validation, lambda: self.drain(node))
-
-    def _replace(self, node: Node, machine: Machine) -> None:
-        """The node takes no more pods, and goes when the other one is there."""
-        node.leaving = True
-
-        def buy() -> None:
-            self.buy(machine, promised=self._promise, replaces=node)
-
-        self.at(self.now + self._timing.validation, buy)
+    def _carry_out(self, events: t.Sequence[tuple[Node, float]]) -> None:
+        """A node with pod events since the decision is no candidate any more."""
+        self._validating = False
+        for node, event in events:
+            instead = self._outcome(node)
+            if node.event != event or instead is None:
+                continue
+            node.leaving = True
+            if instead:
+                self.buy(instead[0], promised=self._promise, replaces=node)
+            else:
+                self.drain(node)
+        self._plan_look(self.now)
 
     def gone(self) -> None:
         self._plan_look(self.now)
