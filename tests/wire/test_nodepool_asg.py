@@ -71,6 +71,7 @@ TAGS = {
     f"{CA}node-template/resources/nvidia.com/gpu": "10",
     "kubernetes.io/cluster/demo": "owned",
     **POOL_TAGS,
+    "gpuops.eks/pool": "inference",
 }
 USER_DATA = render(
     "al2023",

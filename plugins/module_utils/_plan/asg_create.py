@@ -18,6 +18,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Capacity, WarmPool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template import (
+    POOL_TAG,
     Settings,
     effective_pool,
     ensure_template,
@@ -186,7 +187,8 @@ def group_tags(group: WantedGroup, content: TemplateContent, settings: Settings,
         read |= {key: value for key, value in there.tags.items() if key.startswith(f"{TEMPLATE_PREFIX}taint/")}
     if label := content.settings.labels.get(ACCELERATOR_LABEL):
         read[f"{TEMPLATE_PREFIX}label/{ACCELERATOR_LABEL}"] = label
-    return {**read, f"kubernetes.io/cluster/{owner.cluster_name}": "owned", **pool_tags(owner, group.pool)}
+    marks = {f"kubernetes.io/cluster/{owner.cluster_name}": "owned", **pool_tags(owner, group.pool), POOL_TAG: group.pool.name}
+    return {**read, **marks}
 
 
 def tag_requests(owner: Owner, name: str, tags: t.Mapping[str, str]) -> list[Data]:

@@ -44,7 +44,8 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step, planned
 
 COMPONENT = "auto-scaling-group"
-# Another key than that of managed node groups' templates, which a run for those removes by it.
+# Another key than that of managed node groups' templates, which a run for those removes by it. Instances get it from their group: by it
+# aws-node-termination-handler (MANAGED_TAG in role eks_autoscaling) knows its nodes from those that EKS and Karpenter drain.
 POOL_TAG = "gpuops.eks/pool"
 _OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL, ACCELERATOR_LABEL)
 _NAME_LIMIT = 128  # EC2 API Reference, CreateLaunchTemplate

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
+from pathlib import Path
 
 import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._model.auto_scaling_group import (
@@ -49,6 +51,7 @@ SUBNETS = tuple(Subnet(id=f"subnet-{letter}", zone=f"us-west-2{letter}", zone_id
 SOURCE = ImageSource(kind="eks", value="al2023/nvidia/amd64", version="1.36", release="newest")
 CA = "k8s.io/cluster-autoscaler/"
 NAME = "demo-gpu-us-west-2a-1gpu-on-demand"
+ROOT = Path(__file__).parents[3]
 
 
 def instance(name: str, gpus: int = 0, **changes: t.Any) -> InstanceType:
@@ -166,7 +169,14 @@ NEW_TAGS = {
     "gpuops.eks/owner": (OWNER.arn, True),
     "gpuops.eks/component": ("nodepool", True),
     "gpuops.eks/nodepool": ("gpu", True),
+    "gpuops.eks/pool": ("gpu", True),  # as role eks_autoscaling tells aws-node-termination-handler
 }
+
+
+def test_the_termination_handler_knows_the_nodes_by_a_tag_of_theirs() -> None:
+    text = (ROOT / "roles/eks_autoscaling/vars/main.yml").read_text(encoding="utf-8")
+    [tag] = re.findall(r"^ *MANAGED_TAG: (.+)$", text, re.MULTILINE)
+    assert NEW_TAGS[tag] == ("gpu", True)
 
 
 def test_a_new_group() -> None:
