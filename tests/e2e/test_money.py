@@ -216,7 +216,8 @@ def report(days: t.Mapping[int, Result]) -> str:
         f" {LAB.consolidate_after:.0f}s`, On-Demand",
         "prices of us-east-1, instances looked at twice a second. The model of [money](money.md) decides the same days with the lab's times:",
         f"{LAB.boot:.0f} s from a launch until pods run and {LAB.going:.0f} s until an instance has ended (both read from the logs of days 0 and 1), Karpenter's",
-        "own constants for the rest. Days are so short that booting and `consolidateAfter` are most of what is paid: look at the difference, not at the ratios.",
+        "own constants for the rest. That a decision is validated before it is carried out was put into the model after day 5 had shown that it was missing.",
+        "Days are so short that booting and `consolidateAfter` are most of what is paid: look at the difference, not at the ratios.",
         "`paid` is in thousandths of a dollar, as days are short. `cheapest`: the cheapest packing of what ran, when it ran.",
         "",
         "| day | pool, pods | arrivals | Karpenter: paid | model: paid | difference | Karpenter: paid / cheapest | model: paid / cheapest"
