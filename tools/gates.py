@@ -72,11 +72,11 @@ def tests(name: str, seconds: int, *arguments: str) -> Gate:
 # Longest first, so that the two workers end at about the same time.
 PLUGINS = "collections/ansible_collections/gpuops/eks/plugins"
 GATES = (
-    Gate(name="molecule", command=script("scenarios.py"), seconds=1500),
-    tests("e2e", 2400, "-m", "not soak", "tests/e2e"),
+    Gate(name="molecule", command=script("scenarios.py"), seconds=2400),
+    tests("e2e", 3600, "-m", "not soak", "tests/e2e"),
     Gate(name="sanity", command=script("collection.py", "sanity"), seconds=1200),
-    tests("lab", 1200, "-m", "not soak", "tests/lab"),
-    tests("units", 600, "-m", "not soak", "tests/unit", "tests/wire"),
+    tests("lab", 2400, "-m", "not soak", "tests/lab"),
+    tests("units", 1800, "-m", "not soak", "tests/unit", "tests/wire"),
     Gate(name="ansible-lint", command=program("ansible-lint", "--nocolor")),
     Gate(name="types", command=program("mypy", PLUGINS, "lab", "tests", "tools")),
     Gate(name="galaxy", command=script("collection.py", "galaxy")),

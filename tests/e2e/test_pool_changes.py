@@ -15,6 +15,8 @@ from lab import audit
 from tests.e2e.pool_changes import OWN, pool_name, pools
 from tests.e2e.rehearsal import Play, Rehearsal
 
+pytestmark = pytest.mark.soak  # minutes; tests/e2e/test_pools.py has both controllers in the short set
+
 Counter = collections.Counter[str]
 
 

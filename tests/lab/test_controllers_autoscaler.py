@@ -16,6 +16,8 @@ from lab.aws.requestlog import read
 from lab.state import State
 from tests.lab.test_kubernetes_lab import PLUGIN, Running, eventually, kubectl, trust
 
+pytestmark = pytest.mark.soak  # minutes; tests/e2e/test_pools.py has both controllers in the short set
+
 CLUSTER = "shares"
 TAG = "k8s.io/cluster-autoscaler/"
 USER_DATA = """MIME-Version: 1.0

@@ -26,6 +26,8 @@ from lab.aws import requestlog
 from lab.kubernetes.client import Access, Json, Kube
 from lab.state import State
 
+pytestmark = pytest.mark.soak  # minutes; tests/e2e/test_pools.py has both controllers in the short set
+
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = "karp"
 SOON, LATER = 120.0, 240.0

@@ -84,7 +84,7 @@ def test_inventories_of_the_checkout_have_an_estimate(name: str) -> None:
 
 
 def test_prices_of_another_region_give_an_idea() -> None:
-    done = run("--region", "us-east-1", str(ROOT / "inventories" / "time_slicing" / "group_vars" / "eks_clusters.yml"))
+    done = run("--region", "us-east-1", str(ROOT / "inventories" / "mps_private" / "group_vars" / "eks_clusters.yml"))
     assert done.returncode == 0, done.stderr
     assert "us-west-2, with prices of us-east-1" in done.stdout
     assert "at least" not in done.stdout
