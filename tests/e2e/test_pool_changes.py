@@ -11,6 +11,8 @@ from __future__ import annotations
 import collections
 import typing as t
 
+import pytest
+
 from lab import audit
 from tests.e2e.pool_changes import OWN, pool_name, pools
 from tests.e2e.rehearsal import Play, Rehearsal
