@@ -215,7 +215,8 @@ def report(days: t.Mapping[int, Result]) -> str:
         f"On the lab: a day of at most 30 arrivals in {DAY_SECONDS:.0f} seconds, Karpenter itself in real time with `consolidate_after:"
         f" {LAB.consolidate_after:.0f}s`, On-Demand",
         "prices of us-east-1, instances looked at twice a second. The model of [money](money.md) decides the same days with the lab's times:",
-        f"{LAB.boot:.0f} s from a launch until pods run and {LAB.going:.0f} s until an instance has ended (both read from the logs of days 0 and 1), Karpenter's",
+        f"{LAB.boot:.0f} s from a launch until pods run and {LAB.going:.0f} s until an instance has ended (both read from the "
+        "logs of days 0 and 1), Karpenter's",
         "own constants for the rest. That a decision is validated before it is carried out was put into the model after day 5 had shown that it was missing.",
         "Days are so short that booting and `consolidateAfter` are most of what is paid: look at the difference, not at the ratios.",
         "`paid` is in thousandths of a dollar, as days are short. `cheapest`: the cheapest packing of what ran, when it ran.",

@@ -33,12 +33,12 @@ POLICY = {
 }
 
 
-def queue(aws: Aws, policy: dict[str, t.Any] | None = POLICY) -> str:
-    """A queue to which rules bring all events of EC2."""
+def queue(aws: Aws, policy: dict[str, t.Any] | str = "open") -> str:
+    """A queue to which rules bring all events of EC2; without a policy where that is empty."""
     sqs, events = aws.client("sqs"), aws.client("events")
     url = str(sqs.create_queue(QueueName="interruptions")["QueueUrl"])
-    if policy is not None:
-        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    if policy:
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(POLICY if policy == "open" else policy)})
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events.put_rule(Name="all", EventPattern=json.dumps({"source": ["aws.ec2"], "detail-type": [INTERRUPTION, STATE_CHANGE, REBALANCE]}))
     events.put_targets(Rule="all", Targets=[{"Id": "queue", "Arn": arn}])
@@ -89,8 +89,8 @@ def test_a_recommendation_ends_nothing(aws: Aws) -> None:
     assert state(aws, instance)["State"]["Name"] == "running"
 
 
-@pytest.mark.parametrize("policy", [None, {"Version": "2012-10-17", "Statement": []}])
-def test_a_queue_that_does_not_let_eventbridge_send_gets_nothing(aws: Aws, policy: dict[str, t.Any] | None) -> None:
+@pytest.mark.parametrize("policy", ["", {"Version": "2012-10-17", "Statement": []}])
+def test_a_queue_that_does_not_let_eventbridge_send_gets_nothing(aws: Aws, policy: dict[str, t.Any] | str) -> None:
     url, instance = queue(aws, policy), launch(aws, "spot")
     assert strike(aws, kind="spot_interruption", instance=instance).status_code == 200
     assert received(aws, url) == []

@@ -99,8 +99,9 @@ def joiner(setup: ClusterSetup, mode: str = "API_AND_CONFIG_MAP") -> Joiner:
     kube = FakeKube()
     ref = ClusterRef(account=setup.aws.server.account, region=REGION, name="lab", version="1.36")
     server = setup.aws.server
-    nodes = lambda: list(kube.nodes.values())  # noqa: E731
-    registrar = Registrar(ref, t.cast(Kube, kube), nodes, server.internal_client, setup.aws.clock, server.faults.for_node)
+    registrar = Registrar(
+        ref, t.cast(Kube, kube), lambda: list(kube.nodes.values()), server.internal_client, setup.aws.clock, server.faults.for_node
+    )
     return Joiner(setup, cluster, kube, registrar)
 
 

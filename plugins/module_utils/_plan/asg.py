@@ -33,7 +33,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups i
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait, needing
 
 _MOST_TAGS = 50  # EC2 Auto Scaling user guide, tag restrictions
-Concerned = t.Callable[[str | None], bool]
+Concerned = t.Callable[[t.Optional[str]], bool]
 _PROFILE_LIMIT = 128  # IAM API Reference, CreateInstanceProfile
 
 

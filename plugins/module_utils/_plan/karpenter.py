@@ -36,7 +36,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
 
 Key = tuple[str, str]
 #: Whether what was made for a pool of this name and is no longer wanted is to be removed.
-Prunes = t.Callable[[str | None], bool]
+Prunes = t.Callable[[t.Optional[str]], bool]
 
 # The lowest weight that an overlay of ours gets: there is room below and above for those of others.
 FIRST_WEIGHT = 100

@@ -27,7 +27,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_update import update_group
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
 
-Concerned = t.Callable[[str | None], bool]
+Concerned = t.Callable[[t.Optional[str]], bool]
 
 
 def _nothing_is_pruned(pool: str | None) -> bool:

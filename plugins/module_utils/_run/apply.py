@@ -20,7 +20,7 @@ with contextlib.suppress(ImportError):  # run_module says that botocore, which b
     import jmespath
 
 Perform = t.Callable[[str, dict[str, t.Any]], t.Mapping[str, t.Any]]
-Await = t.Callable[[Wait], t.Mapping[str, t.Any] | None]
+Await = t.Callable[[Wait], t.Optional[t.Mapping[str, t.Any]]]
 
 
 def apply(

@@ -49,7 +49,8 @@ class Context:
 class Part:
     """One provisioner's part: its plan, what stands against it, and the pools as they will be.
 
-    ``removal`` takes away what no pool wants any more; it comes after the plans of all parts. ``results`` are by the pools' names, as they will be after the plan; ``describe`` reads them again after it was applied.
+    ``removal`` takes away what no pool wants any more; it comes after the plans of all parts. ``results`` are
+    by the pools' names, as they will be after the plan; ``describe`` reads them again after it was applied.
     """
 
     plan: Plan = field(default_factory=Plan)

@@ -160,13 +160,16 @@ def reading(found: Totals) -> list[str]:
     assert much.dollars < derived.dollars
     assert single.ratio < 1.05 < mixed.ratio
     return [
-        f"* Without the overlay {without.ratio / derived.ratio:.2f} times as much is paid for what runs, and {without.unserved:.1%} of the wanted pod time is not"
+        f"* Without the overlay {without.ratio / derived.ratio:.2f} times as much is paid for what runs, and "
+        f"{without.unserved:.1%} of the wanted pod time is not"
         f" served ({derived.unserved:.1%} with it).",
-        f"* A pool with one size of machine pays {single.ratio - 1:.0%} more than the cheapest packing. With large machines of several GPUs in it the overlay alone"
+        f"* A pool with one size of machine pays {single.ratio - 1:.0%} more than the cheapest packing. With large machines "
+        "of several GPUs in it the overlay alone"
         f" pays {mixed.ratio - 1:.0%} more: Karpenter",
         "  puts pods that come together on one new node for as long as some type holds them, so it buys one large machine where two small ones are cheaper,",
         "  and consolidation replaces a node by one cheaper node, never by two. With WhenEmpty the large one stays until its last pod has gone.",
-        f"* An overlay that promises too much costs time ({much.wait:.0f} s that a pod waits instead of {derived.wait:.0f} s): nodes are bought one after another. It is cheaper"
+        f"* An overlay that promises too much costs time ({much.wait:.0f} s that a pod waits instead of {derived.wait:.0f} "
+        "s): nodes are bought one after another. It is cheaper"
         " in pools with",
         "  large machines, by the same rule: what is believed to fit on a small one is bought small.",
     ]
@@ -195,7 +198,8 @@ def page(karpenter_found: Totals, groups_found: Totals) -> str:
             f"* A day has 8 to {MOST_ARRIVALS} arrivals, seeded. Nodes boot for 90 seconds; `consolidateAfter` is 5 minutes where nothing else is said.",
             f"* Prices are those of {PRICES} in `plugins/module_utils/_catalog/on_demand.py`.",
             "* *Cheapest packing*: the price of the cheapest machines for the pods that ran, at each moment, added up: no boot time, pods move for free,",
-            f"  the future is known. Exact up to {EXACT_PODS} pods at a time ({exact.exact / exact.days:.2%} of the time), a proved lower bound beyond. No policy can reach it.",
+            f"  the future is known. Exact up to {EXACT_PODS} pods at a time ({exact.exact / exact.days:.2%} of the time), a "
+            "proved lower bound beyond. No policy can reach it.",
             "* *Not served*: the part of the wanted pod time at which pods did not run. Waiting for nodes is about 1 %.",
             "",
             *pools(),

@@ -75,7 +75,7 @@ def test_what_is_expected_of_nodes_to_come_changes_with_sharing_and_not_with_siz
 def priority_of(group: str, pools: list[dict[str, t.Any]], cluster: str = "demo") -> int | None:
     """As the expander does it: the highest priority with a pattern that matches somewhere in the name."""
     table: dict[int, list[str]] = yaml.safe_load(expander_priorities(pools, cluster)) or {}
-    assert all(type(number) is int for number in table)
+    assert all(isinstance(number, int) and not isinstance(number, bool) for number in table)
     return max((number for number, patterns in table.items() for pattern in patterns if re.search(pattern, group)), default=None)
 
 
