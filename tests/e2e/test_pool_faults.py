@@ -130,21 +130,27 @@ def test_where_a_zone_has_no_capacity_the_next_one_serves(rehearsal: Rehearsal) 
 
 
 def test_the_next_run_says_so(rehearsal: Rehearsal, theirs: Json) -> None:
+    """Where the nodes are, and which groups could not launch. Karpenter asks for both zones at once: nothing of it fails."""
     play = nothing_changes(rehearsal, theirs)
     [capacity] = [task.result["gpu_capacity"] for task in play.tasks if "gpu_capacity" in task.result]
     assert {pool["name"]: pool["zones"] for pool in capacity["pools"]} == {pool: [NEXT] for pool in POOLS}
+    failed = [finding["message"] for finding in capacity["findings"] if finding["code"] == "launch_failed"]
+    assert len(failed) == len(GROUP_POOLS)
+    for pool in GROUP_POOLS:
+        [message] = [message for message in failed if f"{pool}-{FULL}-1gpu-spot" in message]
+        assert f"sufficient g5.2xlarge capacity in the Availability Zone you requested ({FULL})" in message
     rehearsal.withdraw("faults")
 
 
 def test_interrupted_nodes_are_drained_and_replaced(rehearsal: Rehearsal) -> None:
     nodes = {pool: nodes_of(rehearsal, pool) for pool in POOLS}
     assert {pool: len(found) for pool, found in nodes.items()} == dict.fromkeys(POOLS, 1)
-    names = {node["metadata"]["name"] for [node] in nodes.values()}
-    pods = pods_on(rehearsal, names)
-    for [node] in nodes.values():
-        rehearsal.control("faults", kind="spot_interruption", instance=instance_of(node))
+    pods = pods_on(rehearsal, {node["metadata"]["name"] for [node] in nodes.values()})
+    instances = {instance_of(node) for [node] in nodes.values()}
+    for instance in instances:
+        rehearsal.control("faults", kind="spot_interruption", instance=instance)
     until(
-        lambda: not names & {node["metadata"]["name"] for pool in POOLS for node in nodes_of(rehearsal, pool)},
+        lambda: not instances & {instance_of(node) for pool in POOLS for node in nodes_of(rehearsal, pool)},
         PATIENCE,
         "the interrupted nodes are gone",
         rehearsal,
