@@ -16,6 +16,8 @@ from lab import audit
 from tests.e2e.rehearsal import Play, Rehearsal
 from tests.e2e.test_pools import APPS, GENERAL, PROVISIONERS, REPLICAS, nodes_of, pods_on_shares, pool_name, running, until
 
+pytestmark = pytest.mark.soak  # three whole runs of site.yml
+
 FULL, NEXT = "us-west-2a", "us-west-2b"
 PODS = "/api/v1/namespaces/default/pods"
 POOLS = [pool_name(provisioner) for provisioner in PROVISIONERS]

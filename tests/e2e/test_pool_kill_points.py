@@ -233,7 +233,8 @@ def write_table(found: dict[str, tuple[int, Rows]]) -> None:
     lines = [
         "# Killed after every write while a pool is made",
         "",
-        f"{datetime.date.today().isoformat()}, commit {commit}: role `gpu_nodepools` on the lab with a pool that the cluster did not have, of each provisioner in turn,",
+        f"{datetime.date.today().isoformat()}, commit {commit}: role `gpu_nodepools` on the lab with a pool that the cluster did not have,",
+        "of each provisioner in turn, "
         f"{STALE_SECONDS} simulated seconds of stale reads after every create. Each run was killed (SIGKILL, with all of its processes) after its first",
         "write, and the next took up what it had left; the end state was that of an undisturbed run, nothing was made twice, and nothing was left once",
         "the pool was taken away. Writes are calls of AWS, and of Karpenter's pools those of Kubernetes.",
