@@ -87,7 +87,7 @@ def test_people_and_pods_are_let_in_as_the_inventory_says(rehearsal: Rehearsal) 
     ]
     assert policy["accessScope"] == {"type": "namespace", "namespaces": ["ml"]}
     accounts = {each["serviceAccount"] for each in eks.list_pod_identity_associations(clusterName=name)["associations"]}
-    assert accounts == {"aws-node", "ebs-csi-controller-sa", "cloudwatch-agent", "aws-load-balancer-controller"}
+    assert accounts == {"aws-node", "ebs-csi-controller-sa", "cloudwatch-agent", "aws-load-balancer-controller", "cluster-autoscaler"}
     issuer = eks.describe_cluster(name=name)["cluster"]["identity"]["oidc"]["issuer"].removeprefix("https://")
     providers = rehearsal.client("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"]
     assert [provider["Arn"] for provider in providers] == [f"arn:aws:iam::{account}:oidc-provider/{issuer}"]
