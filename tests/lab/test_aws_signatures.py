@@ -125,7 +125,7 @@ def test_a_presigned_url_of_sts(aws: Aws) -> None:
 def test_what_is_not_imitated_says_so(aws: Aws) -> None:
     """HTTP 501 in the form of each protocol, never HTML, which botocore cannot parse."""
     for service, call, request in (
-        ("ec2", "get_spot_placement_scores", {"TargetCapacity": 1}),
+        ("ec2", "describe_instance_topology", {}),
         ("eks", "list_insights", {"clusterName": "lab"}),
         (
             "iam",
