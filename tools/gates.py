@@ -72,8 +72,8 @@ def tests(name: str, seconds: int, *arguments: str) -> Gate:
 # Longest first, so that the two workers end at about the same time.
 PLUGINS = "collections/ansible_collections/gpuops/eks/plugins"
 GATES = (
-    Gate(name="molecule", command=script("scenarios.py"), seconds=2400),
-    tests("e2e", 3600, "-m", "not soak", "tests/e2e"),
+    Gate(name="molecule", command=script("scenarios.py"), seconds=4200),
+    tests("e2e", 4800, "-m", "not soak", "tests/e2e"),
     Gate(name="sanity", command=script("collection.py", "sanity"), seconds=1200),
     tests("lab", 2400, "-m", "not soak", "tests/lab"),
     tests("units", 1800, "-m", "not soak", "tests/unit", "tests/wire"),
