@@ -142,7 +142,7 @@ def test_a_second_run_writes_nothing_and_reads_little(rehearsal: Rehearsal) -> N
     assert "Plan: 0 to add, 0 to change, 0 to replace, 0 to destroy." in play.last_line("Plan: ")
     roles = ("eks_network", "eks_cluster")
     assert {task.role for task in play.tasks} >= set(roles)
-    assert len(entries(rehearsal)) - before <= 165
+    assert len(entries(rehearsal)) - before <= 140
 
 
 @pytest.mark.soak
