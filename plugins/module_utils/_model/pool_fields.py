@@ -29,13 +29,13 @@ WORDS: dict[Word, str] = {
     "no call": "nothing that the pool consists of says it.",
 }
 
-#: The tests that show rows, as PATH::NAME: the plan of a change, the refusal, and the calls on the lab.
+#: The tests that show rows, as PATH::NAME: the plan of a change, the refusal, and the calls of a whole run.
 PROOFS = {
     "plan": "tests/unit/plan/test_pool_fields.py::test_a_change_is_what_the_table_says",
     "provisioner": "tests/unit/plan/test_pool_fields.py::test_another_provisioner_makes_the_pool_beside_what_there_is",
     "creation": "tests/unit/plan/test_pool_fields.py::test_what_holds_at_creation_changes_nothing_later",
     "refusal": "tests/unit/model/test_pool_fields.py::test_what_is_refused_names_those_that_can",
-    "lab": "tests/e2e/test_pool_changes.py::test_the_run_makes_exactly_the_calls_of_the_plan",
+    "run": "tests/e2e/test_pool_changes.py::test_the_run_makes_exactly_the_calls_of_the_plan",
 }
 NOT_YET = "not in this release"
 
@@ -50,13 +50,13 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolField:
-    """A row: an option by its dotted path. ``lab`` says that it is also changed on the lab."""
+    """A row: an option by its dotted path. ``whole_run`` says that a run of the playbook changes it too."""
 
     option: str
     karpenter: Cell
     managed_node_group: Cell
     auto_scaling_group: Cell
-    lab: bool = False
+    whole_run: bool = False
 
     @property
     def cells(self) -> dict[str, Cell]:
@@ -80,7 +80,7 @@ class PoolField:
             plan: bool(words - {"refused", "at creation"}),
             "creation": "at creation" in words,
             "refusal": "refused" in words,
-            "lab": self.lab,
+            "run": self.whole_run,
         }
         return tuple(name for name, is_shown in shown.items() if is_shown)
 
@@ -90,9 +90,9 @@ def _cell(said: str) -> Cell:
     return Cell(word=t.cast(Word, word), note=note)
 
 
-def _row(option: str, k: str, m: str, a: str, *, lab: bool = False) -> PoolField:
+def _row(option: str, k: str, m: str, a: str, *, whole_run: bool = False) -> PoolField:
     """Cells as ``WORD: NOTE``."""
-    return PoolField(option=option, karpenter=_cell(k), managed_node_group=_cell(m), auto_scaling_group=_cell(a), lab=lab)
+    return PoolField(option=option, karpenter=_cell(k), managed_node_group=_cell(m), auto_scaling_group=_cell(a), whole_run=whole_run)
 
 
 _IN_PLACE, _ROLLING, _REFUSED = "in place", "rolling", "refused"
@@ -114,8 +114,8 @@ def _instances(option: str) -> PoolField:
     return _row(f"instances.{option}", _UNFIT, *_UNFIT_GROUPS)
 
 
-def _same(option: str, said: str, *, lab: bool = False) -> PoolField:
-    return _row(option, said, said, said, lab=lab)
+def _same(option: str, said: str, *, whole_run: bool = False) -> PoolField:
+    return _row(option, said, said, said, whole_run=whole_run)
 
 
 FIELDS: tuple[PoolField, ...] = (
@@ -137,26 +137,26 @@ FIELDS: tuple[PoolField, ...] = (
         "in place: rolling with a capacity block, which its launch template names",
     ),
     _row("zones", _UNFIT, _ZONES, _ZONES),
-    _row("scaling.min", "refused: above 0", _IN_PLACE, _IN_PLACE, lab=True),
-    _row("scaling.max", _IN_PLACE, _IN_PLACE, _IN_PLACE, lab=True),
+    _row("scaling.min", "refused: above 0", _IN_PLACE, _IN_PLACE, whole_run=True),
+    _row("scaling.max", _IN_PLACE, _IN_PLACE, _IN_PLACE, whole_run=True),
     _row("scaling.desired", _REFUSED, _IN_PLACE, _IN_PLACE),
     _row("scaling.scope", "new", _SCOPE, _SCOPE),
     _row("limits.gpus", "in place: it stays where it is no longer set", _IN_PLACE, _IN_PLACE),
     _row("limits.cpus", _IN_PLACE, _REFUSED, _REFUSED),
     _row("limits.memory_gib", _IN_PLACE, _REFUSED, _REFUSED),
-    _row("priority", _IN_PLACE, _EXPANDER, _EXPANDER, lab=True),
+    _row("priority", _IN_PLACE, _EXPANDER, _EXPANDER, whole_run=True),
     _row("ami.family", _ROLLING, "replace", _ROLLING),
     _same("ami.release", _ROLLING),
     *(_row(f"ami.{name}", _ROLLING, _OWN_IMAGE, _ROLLING) for name in ("id", "name", "owner", "ssm_parameter")),
-    _same("disk.size_gib", _ROLLING, lab=True),
+    _same("disk.size_gib", _ROLLING, whole_run=True),
     *(_same(f"disk.{name}", _ROLLING) for name in ("type", "throughput", "iops", "kms_key", "instance_store")),
-    _row("labels", _ROLLING, _RUNNING, _ROLLING, lab=True),
-    _row("taints", _ROLLING, _RUNNING, _ROLLING, lab=True),
+    _row("labels", _ROLLING, _RUNNING, _ROLLING, whole_run=True),
+    _row("taints", _ROLLING, _RUNNING, _ROLLING, whole_run=True),
     _same("startup_taints", _ROLLING),
     _same("mig.strategy", _NOT_YET),
     _same("mig.layout", _NOT_YET),
     _row("sharing.strategy", *_SHARES),
-    _row("sharing.replicas", *_SHARES, lab=True),
+    _row("sharing.replicas", *_SHARES, whole_run=True),
     _same("sharing.backend", f"no call: `auto` means `device_plugin`; the others are {NOT_YET}"),
     _row("sharing.rename", *_SHARES),
     _row("sharing.fail_requests_greater_than_one", *_SHARES),
@@ -165,15 +165,17 @@ FIELDS: tuple[PoolField, ...] = (
     _row("iam.node_role", _ROLLING, "replace", "in place: the role in the instance profile, also of the nodes that run"),
     _row("iam.instance_profile", _ROLLING, _REFUSED, _ROLLING),
     _same("iam.policies", _NOT_YET),
-    _row("update.max_unavailable", _REFUSED, _IN_PLACE, _REFUSED, lab=True),
-    _row("update.strategy", _REFUSED, _IN_PLACE, _REFUSED, lab=True),
+    _row("update.max_unavailable", _REFUSED, _IN_PLACE, _REFUSED, whole_run=True),
+    _row("update.strategy", _REFUSED, _IN_PLACE, _REFUSED, whole_run=True),
     *(_row(f"warm_pool.{name}", _REFUSED, _IN_PLACE, _IN_PLACE) for name in ("min_size", "max_prepared", "state", "reuse_on_scale_in")),
-    _row("disruption.consolidation", _IN_PLACE, _REFUSED, _REFUSED, lab=True),
-    _row("disruption.consolidate_after", _IN_PLACE, _AUTOSCALERS, _AUTOSCALERS, lab=True),
-    _row("disruption.budgets", _IN_PLACE, _REFUSED, _REFUSED, lab=True),
-    _row("disruption.expire_after", _ROLLING, _REFUSED, _REFUSED, lab=True),
-    _row("repair.enabled", "no call: it has to be what Karpenter's feature gate NodeRepair is", _IN_PLACE, "refused: if true", lab=True),
-    _row("tags", _ROLLING, _LAUNCHED, _LAUNCHED, lab=True),
+    _row("disruption.consolidation", _IN_PLACE, _REFUSED, _REFUSED, whole_run=True),
+    _row("disruption.consolidate_after", _IN_PLACE, _AUTOSCALERS, _AUTOSCALERS, whole_run=True),
+    _row("disruption.budgets", _IN_PLACE, _REFUSED, _REFUSED, whole_run=True),
+    _row("disruption.expire_after", _ROLLING, _REFUSED, _REFUSED, whole_run=True),
+    _row(
+        "repair.enabled", "no call: it has to be what Karpenter's feature gate NodeRepair is", _IN_PLACE, "refused: if true", whole_run=True
+    ),
+    _row("tags", _ROLLING, _LAUNCHED, _LAUNCHED, whole_run=True),
     _same("user_data", _ROLLING),
     _same("adopt", "no call: what somebody else made is changed where an option is set, from then on"),
     _row("overrides.node_pool", "rolling: what is not below `spec.template` in place", _REFUSED, _REFUSED),

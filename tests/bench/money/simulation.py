@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import abc
 import heapq
 import itertools
 import typing as t
@@ -59,7 +60,7 @@ class Node:
         return sum((self.room[i] - self.free[i]) / self.room[i] for i in (1, 2))
 
 
-class Simulation:
+class Simulation(abc.ABC):
     """One day of one pool, from no nodes to no nodes. A model of an autoscaler says what is to be done when something happens.
 
     The scheduler puts a pod on the ready node with room whose CPU and memory are used least (NodeResourcesFit, LeastAllocated).
@@ -78,17 +79,17 @@ class Simulation:
 
     # What a model of an autoscaler does
 
+    @abc.abstractmethod
     def pods_wait(self) -> None:
         """There are pods for which the scheduler has no room."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def changed(self, node: Node) -> None:
         """Pods came or went, or the node is there now."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def gone(self) -> None:
         """A node has gone."""
-        raise NotImplementedError
 
     # What happens
 

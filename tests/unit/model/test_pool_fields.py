@@ -29,7 +29,7 @@ def test_every_option_has_its_row_and_its_change() -> None:
 
 
 def test_rows_say_what_is_changed_on_the_lab() -> None:
-    assert {field.option for field in FIELDS if field.lab} == changed_options()
+    assert {field.option for field in FIELDS if field.whole_run} == changed_options()
 
 
 def test_a_list_of_dictionaries_is_one_option() -> None:
