@@ -787,12 +787,20 @@ WORKLOADS: Options = {
     "gpu_workloads_resource": {
         "type": "str",
         "default": GPU_RESOURCE,
-        "description": ["Resource that each pod takes; a pool whose sharing has V(rename=true) advertises C(nvidia.com/gpu.shared)."],
+        "description": [
+            "Resource that each pod takes; a pool whose sharing has V(rename=true) advertises C(nvidia.com/gpu.shared), one with "
+            "V(mig.strategy=mixed) advertises its profiles, such as C(nvidia.com/mig-1g.5gb)."
+        ],
     },
     "gpu_workloads_resource_count": {
         "type": "int",
         "default": 1,
         "description": ["How many of the resource each pod takes: GPUs, or shares where GPUs are shared."],
+    },
+    "gpu_workloads_node_selector": {
+        "type": "dict",
+        "default": {},
+        "description": ["Labels of the nodes that the pods may run on, such as C(gpuops.eks/nodepool) for one pool. Any node when empty."],
     },
     "gpu_workloads_wait_timeout": {
         "type": "int",

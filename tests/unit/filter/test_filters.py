@@ -305,3 +305,42 @@ def test_manifest_files_are_named_and_ordered() -> None:
 )
 def test_gitops_tool_is_known_by_its_marks(metadata: dict[str, t.Any], tool: str | None) -> None:
     assert apply("gitops_tool", {"metadata": {"name": "x", **metadata}}) == tool
+
+
+def pod(name: str, status: dict[str, t.Any], **metadata: str) -> dict[str, t.Any]:
+    return {"metadata": {"name": name, **metadata}, "status": status}
+
+
+def test_pods_that_do_not_run_say_why_in_the_services_own_words() -> None:
+    unplaced = {
+        "phase": "Pending",
+        "conditions": [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": "0/2 nodes are available: 2 Insufficient gpu.",
+            }
+        ],
+    }
+    waiting = {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}}]}
+    refused = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "maximum request size for shared resources is 1"}
+    found = apply(
+        "pod_troubles",
+        [
+            pod("b", unplaced),
+            pod("a", unplaced),
+            pod("c", waiting),
+            pod("d", refused),
+            pod("e", {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
+            pod("f", {"phase": "Succeeded"}),
+            pod("g", unplaced, deletionTimestamp="2026-11-24T00:00:00Z"),
+            pod("h", {}),
+        ],
+    )
+    assert found == [
+        "a, b: Unschedulable: 0/2 nodes are available: 2 Insufficient gpu.",
+        "c: ImagePullBackOff: no such tag",
+        "d: UnexpectedAdmissionError: maximum request size for shared resources is 1",
+        "h: Pending",
+    ]
