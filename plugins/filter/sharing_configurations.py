@@ -11,8 +11,10 @@ author:
 version_added: 0.1.0
 short_description: The device plugin configurations that pools need
 description:
-  - Pools with the same C(sharing) have one configuration, which their nodes name in the label C(nvidia.com/device-plugin.config).
-  - Pools with C(ami.family=bottlerocket) need none, because Bottlerocket contains a device plugin.
+  - Each pool has a configuration of its own, which its nodes name in the label C(nvidia.com/device-plugin.config). It is named after the pool;
+    a name longer than 40 characters is cut and ends in a hash.
+  - Pools with C(ami.family=bottlerocket) need none, because Bottlerocket contains a device plugin, and those with
+    C(sharing.backend=gpu_operator) none either, because the GPU Operator brings one.
 options:
   _input:
     description: The pools, as in O(gpuops.eks.eks_gpu_nodepool#module:pools). Pools without GPUs need none.
@@ -34,24 +36,31 @@ _value:
   type: list
   elements: dict
   sample:
-    - name: time-slicing-10
+    - name: inference
       sharing: {strategy: time_slicing, replicas: 10, rename: false, fail_requests_greater_than_one: true}
 """
 
 import typing as t
 
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing, configuration_name
+
+_OTHER_BACKENDS = ("bottlerocket", "gpu_operator")
 
 
 def configurations(pools: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
-    """Return one configuration for each way of sharing, in the order of the pools."""
-    sharings = (Sharing.from_params(pool.get("sharing")) for pool in pools if _runs_plugin(pool))
-    return [{"name": sharing.configuration, "sharing": _options(sharing)} for sharing in dict.fromkeys(sharings)]
+    """Return the configuration of each pool, in the order of the pools."""
+    return [_configuration(pool) for pool in pools if _runs_plugin(pool)]
+
+
+def _configuration(pool: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    found = {"name": configuration_name(pool["name"]), "sharing": _options(Sharing.from_params(pool.get("sharing")))}
+    return {**found, "mig": dict(pool["mig"])} if pool.get("mig") else found
 
 
 def _runs_plugin(pool: t.Mapping[str, t.Any]) -> bool:
-    """Bottlerocket contains its own."""
-    return (pool.get("accelerator") or "nvidia") == "nvidia" and (pool.get("ami") or {}).get("family") != "bottlerocket"
+    """Whether its nodes have GPUs and nothing else brings a device plugin."""
+    brought = (pool.get("ami") or {}).get("family") == "bottlerocket" or (pool.get("sharing") or {}).get("backend") in _OTHER_BACKENDS
+    return (pool.get("accelerator") or "nvidia") == "nvidia" and not brought
 
 
 def _options(sharing: Sharing) -> dict[str, t.Any]:

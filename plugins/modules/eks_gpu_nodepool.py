@@ -236,7 +236,7 @@ nodepools:
       type: dict
       sample:
         gpuops.eks/nodepool: inference
-        nvidia.com/device-plugin.config: time-slicing-10
+        nvidia.com/device-plugin.config: inference
         nvidia.com/gpu.present: "true"
     taints:
       description: Taints of the nodes, in Kubernetes spelling.
@@ -253,7 +253,7 @@ nodepools:
         strategy: time_slicing
         replicas: 10
         resource: nvidia.com/gpu
-        configuration: time-slicing-10
+        configuration: inference
     groups:
       description: The groups in order of the zones; with Karpenter its NodePools.
       type: list

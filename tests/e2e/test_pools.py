@@ -126,7 +126,7 @@ def test_ten_pods_on_shares_of_one_gpu_buy_one_node(rehearsal: Rehearsal, provis
     [node] = nodes_of(rehearsal, pool)
     assert instances_ever(rehearsal, pool) == 1
     assert node["status"]["allocatable"]["nvidia.com/gpu"] == str(REPLICAS)
-    assert node["metadata"]["labels"]["nvidia.com/device-plugin.config"] == f"time-slicing-{REPLICAS}"
+    assert node["metadata"]["labels"]["nvidia.com/device-plugin.config"] == pool
     assert {"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"} in node["spec"]["taints"]
     kube.call("DELETE", f"{APPS}/{pool}")
     until(lambda: not nodes_of(rehearsal, pool), 240, f"no node of {pool} is left", rehearsal)

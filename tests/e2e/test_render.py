@@ -31,7 +31,7 @@ POOLS: list[dict[str, t.Any]] = [
         "sharing": {"strategy": "time_slicing", "replicas": 10},
     },
 ]
-PLUGIN = "gpuops-nvidia_{}_nvidia-device-plugin-time-slicing-10.yaml"
+PLUGIN = "gpuops-nvidia_{}_nvidia-device-plugin-gpu.yaml"
 
 
 def render(rehearsal: Rehearsal, directory: Path, *options: str, **variables: t.Any) -> Play:
@@ -118,8 +118,8 @@ def test_of_a_cluster_the_files_are_what_is_in_it(rehearsal: Rehearsal, tmp_path
         [version] = ec2.describe_launch_template_versions(**request)["LaunchTemplateVersions"]
         assert version["LaunchTemplateData"] == content["LaunchTemplateData"]
     kube = rehearsal.kube()
-    live = kube.call("GET", "/apis/apps/v1/namespaces/gpuops-nvidia/daemonsets/nvidia-device-plugin-time-slicing-10")
+    live = kube.call("GET", "/apis/apps/v1/namespaces/gpuops-nvidia/daemonsets/nvidia-device-plugin-gpu")
     wanted = found[f"kubernetes/{PLUGIN.format('daemonset')}"]
     assert live["spec"]["template"]["metadata"]["annotations"] == wanted["spec"]["template"]["metadata"]["annotations"]
-    data = kube.call("GET", "/api/v1/namespaces/gpuops-nvidia/configmaps/nvidia-device-plugin-time-slicing-10")["data"]
+    data = kube.call("GET", "/api/v1/namespaces/gpuops-nvidia/configmaps/nvidia-device-plugin-gpu")["data"]
     assert data == found[f"kubernetes/{PLUGIN.format('configmap')}"]["data"]

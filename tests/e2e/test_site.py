@@ -104,9 +104,8 @@ def test_a_node_group_deleted_by_hand_comes_back_and_nothing_else_changes(rehear
 
 def test_a_daemonset_deleted_by_hand_comes_back_and_nothing_else_changes(rehearsal: Rehearsal) -> None:
     kube = rehearsal.kube()
-    [plugin] = [
-        item["metadata"] for item in kube.call("GET", "/apis/apps/v1/daemonsets")["items"] if "time-slicing-10" in item["metadata"]["name"]
-    ]
+    daemon_sets = kube.call("GET", "/apis/apps/v1/daemonsets")["items"]
+    [plugin] = [item["metadata"] for item in daemon_sets if item["metadata"]["name"] == "nvidia-device-plugin-gpu"]
     kube.call("DELETE", f"/apis/apps/v1/namespaces/{plugin['namespace']}/daemonsets/{plugin['name']}")
     play = rehearsal.play("site.yml")
     assert_ended(play)

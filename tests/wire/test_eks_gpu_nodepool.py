@@ -29,7 +29,7 @@ LABELS = {
     "k8s.amazonaws.com/accelerator": "nvidia-a10g",
     "gpuops.eks/nodepool": "inference",
     "nvidia.com/gpu.present": "true",
-    "nvidia.com/device-plugin.config": "time-slicing-10",
+    "nvidia.com/device-plugin.config": "inference",
 }
 TAINT = {"key": "nvidia.com/gpu", "value": "true", "effect": "NO_SCHEDULE"}
 POOL: dict[str, t.Any] = {
@@ -223,7 +223,7 @@ def test_create(wire: Wire) -> None:
         "accelerator": "nvidia",
         "labels": LABELS,
         "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}],
-        "sharing": {"strategy": "time_slicing", "replicas": 10, "resource": "nvidia.com/gpu", "configuration": "time-slicing-10"},
+        "sharing": {"strategy": "time_slicing", "replicas": 10, "resource": "nvidia.com/gpu", "configuration": "inference"},
         "groups": [
             {
                 "name": NAME,

@@ -36,7 +36,7 @@ CLUSTER: Json = {
     "kubernetesNetworkConfig": {"serviceIpv4Cidr": "172.20.0.0/16"},
     "resourcesVpcConfig": {"clusterSecurityGroupId": "sg-0cluster"},
 }
-PLUGIN: Json = {"configurations": [{"name": "time-slicing-10", "sharing": GPU["sharing"]}]}
+PLUGIN: Json = {"configurations": [{"name": "gpu", "sharing": GPU["sharing"]}]}
 FILTERS = [{"Name": "instance-type", "Values": ["g5.2xlarge"]}]
 TYPE: Json = {
     "InstanceType": "g5.2xlarge",
@@ -147,8 +147,8 @@ def test_without_aws_nothing_is_asked_of_it(wire: Wire) -> None:
             "planned:security-group/demo-cluster",
             "planned:subnet/us-west-2a",
         ],
-        "kubernetes/gpuops-nvidia_configmap_nvidia-device-plugin-time-slicing-10.yaml": [],
-        "kubernetes/gpuops-nvidia_daemonset_nvidia-device-plugin-time-slicing-10.yaml": [],
+        "kubernetes/gpuops-nvidia_configmap_nvidia-device-plugin-gpu.yaml": [],
+        "kubernetes/gpuops-nvidia_daemonset_nvidia-device-plugin-gpu.yaml": [],
         "kubernetes/namespace_gpuops-nvidia.yaml": [],
         "kubernetes/nodeoverlay_gpu-1gpu.yaml": [],
         "kubernetes/nodepool_gpu.yaml": [],

@@ -59,7 +59,7 @@ LABELS = {
     "k8s.amazonaws.com/accelerator": "nvidia-a10g",
     "gpuops.eks/nodepool": "inference",
     "nvidia.com/gpu.present": "true",
-    "nvidia.com/device-plugin.config": "time-slicing-10",
+    "nvidia.com/device-plugin.config": "inference",
 }
 CA = "k8s.io/cluster-autoscaler/"
 TAGS = {
@@ -351,7 +351,7 @@ def test_create(wire: Wire) -> None:
         "accelerator": "nvidia",
         "labels": {key: value for key, value in LABELS.items() if not key.startswith("k8s")},
         "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}],
-        "sharing": {"strategy": "time_slicing", "replicas": 10, "resource": "nvidia.com/gpu", "configuration": "time-slicing-10"},
+        "sharing": {"strategy": "time_slicing", "replicas": 10, "resource": "nvidia.com/gpu", "configuration": "inference"},
         "groups": [RESULT],
     }
 

@@ -67,7 +67,7 @@ def test_what_is_set_of_an_adopted_group_is_changed(wire: Wire) -> None:
     types = [{"Name": "instance-type", "Values": ["g5.2xlarge"]}]
     wire.expect("ec2:DescribeInstanceTypes", {"Filters": types}, {"InstanceTypes": [TYPE]})
     expect_templates(wire)
-    labels = {"nvidia.com/gpu.present": "true", "nvidia.com/device-plugin.config": "time-slicing-4"}
+    labels = {"nvidia.com/gpu.present": "true", "nvidia.com/device-plugin.config": THEIRS}
     request = {**THEIR_SUBJECT, "scalingConfig": {"maxSize": 9}, "labels": {"addOrUpdateLabels": labels}}
     wire.expect("eks:UpdateNodegroupConfig", request, {"update": {"id": "u-1"}})
     tags = {"team": "ml", "k8s.io/cluster-autoscaler/node-template/resources/nvidia.com/gpu": "4"}

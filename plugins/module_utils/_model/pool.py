@@ -19,7 +19,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     NODEPOOL_LABEL,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import tag_texts
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import GpuResources, Mig, Sharing
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import GpuResources, Mig, Sharing, configuration_name
 
 Params = t.Mapping[str, t.Any]
 
@@ -443,16 +443,18 @@ class Pool:
         return self.sharing or Sharing()
 
     @property
-    def wanted_labels(self) -> dict[str, str]:
-        """The labels of a group: the user's and those that other tools of the collection choose nodes by.
+    def configuration(self) -> str | None:
+        """The device plugin configuration of its nodes; None without GPUs, and with Bottlerocket, which brings its own device plugin."""
+        return configuration_name(self.name) if self.nvidia and self.effective_ami_family != "bottlerocket" else None
 
-        Bottlerocket brings its own device plugin, so that its nodes choose none of our configurations.
-        """
+    @property
+    def wanted_labels(self) -> dict[str, str]:
+        """The labels of a group: the user's and those that other tools of the collection choose nodes by."""
         labels = {**(self.labels or {}), NODEPOOL_LABEL: self.name}
         if self.nvidia:
             labels[GPU_PRESENT_LABEL] = "true"
-        if self.nvidia and self.effective_ami_family != "bottlerocket":
-            labels[DEVICE_PLUGIN_CONFIG_LABEL] = self.created_sharing.configuration
+        if self.configuration is not None:
+            labels[DEVICE_PLUGIN_CONFIG_LABEL] = self.configuration
         return labels
 
 

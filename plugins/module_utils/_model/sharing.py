@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_RESOURCE
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import short_name
 
 Strategy = t.Literal["none", "time_slicing", "mps"]
 
@@ -22,8 +23,23 @@ SHARING_OPTIONS: dict[str, dict[str, t.Any]] = {
     "rename": {"type": "bool", "default": False},
     "fail_requests_greater_than_one": {"type": "bool", "default": True},
 }
+CONFIGURATION_NAME_LIMIT = 40  # with a program's name before it, it names DaemonSets
+MPS_REPLICAS = 48
+TIME_SLICES = 60_000  # of all GPUs of a node together
+
 _NVIDIA = "nvidia.com"
+_SHARED = ".shared"
 _REPLICAS_SOURCE = "NVIDIA k8s-device-plugin, api/config/v1/replicas.go: number of replicas must be >= 2"
+_MPS_SOURCE = "NVIDIA k8s-device-plugin, cmd/mps-control-daemon/mps/device.go: maximum allowed replicas"
+_MESSAGE_SOURCE = "gRPC: a message has at most 4 MiB; measured with k8s-device-plugin v0.19.3, about 60 bytes for each share"
+
+
+def configuration_name(pool_name: str) -> str:
+    """The device plugin configuration of a pool: its label value and part of its objects' names.
+
+    One for each pool, whatever it shares: then a pool that shares in another way has the same labels, and no node is replaced for it.
+    """
+    return short_name(pool_name, limit=CONFIGURATION_NAME_LIMIT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,23 +67,16 @@ class Sharing:
     @property
     def resource(self) -> str:
         """The extended resource that a node advertises shares as."""
-        return f"{GPU_RESOURCE}.shared" if self.rename else GPU_RESOURCE
-
-    @property
-    def configuration(self) -> str:
-        """Name of the device plugin configuration: the same sharing, the same name. Valid as label value and object name."""
-        if self.strategy == "none":
-            return "default"
-        parts = [self.strategy.replace("_", "-"), str(self.replicas)]
-        if self.rename:
-            parts.append("renamed")
-        if not self.fail_requests_greater_than_one:
-            parts.append("many")
-        return "-".join(parts)
+        return f"{GPU_RESOURCE}{_SHARED}" if self.rename else GPU_RESOURCE
 
     def advertised(self, gpus: int) -> int:
         """How many of ``resource`` a node with this many physical GPUs advertises."""
         return gpus * self.replicas
+
+
+def resource_of(profile: str) -> str:
+    """The extended resource of a MIG profile's instances under strategy mixed."""
+    return f"{_NVIDIA}/mig-{profile.replace('+', '.')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +109,17 @@ class GpuResources:
         Where the resource has another name than nvidia.com/gpu, that one is there with 0: both autoscalers otherwise count the physical
         GPUs of the instance type as well (cluster-autoscaler's template node; Karpenter's instance type).
         """
-        if self.mig is not None and self.mig.strategy == "mixed":
-            profiles = {f"{_NVIDIA}/mig-{profile.replace('+', '.')}": gpus * count for profile, count in self.mig.layout.items() if count}
-            return {GPU_RESOURCE: 0, **profiles}
-        if self.mig is not None:
-            return {GPU_RESOURCE: gpus * sum(self.mig.layout.values())}
-        count = self.sharing.advertised(gpus)
-        return {GPU_RESOURCE: 0, self.sharing.resource: count} if self.sharing.rename else {GPU_RESOURCE: count}
+        suffix = _SHARED if self.sharing.rename else ""
+        counts = {f"{name}{suffix}": count * self.sharing.replicas for name, count in self._devices(gpus).items()}
+        return counts if GPU_RESOURCE in counts else {GPU_RESOURCE: 0, **counts}
+
+    def _devices(self, gpus: int) -> dict[str, int]:
+        """The same before the devices are shared."""
+        if self.mig is None:
+            return {GPU_RESOURCE: gpus}
+        if self.mig.strategy == "mixed":
+            return {resource_of(profile): gpus * count for profile, count in self.mig.layout.items() if count}
+        return {GPU_RESOURCE: gpus * sum(self.mig.layout.values())}
 
     def per_gpu(self) -> int | None:
         """How many nvidia.com/gpu one physical GPU is advertised as; None where nodes advertise other resources only."""
@@ -128,15 +141,15 @@ def sharing_faults(params: t.Mapping[str, t.Any] | None, path: str) -> list[Faul
     if strategy == "none":
         rule = "unset with strategy none; set strategy to time_slicing or mps to share GPUs"
         return [] if replicas is None else [Fault(path=where, value=replicas, allowed=rule, source="the collection's options")]
-    if strategy == "mps":
-        allowed = "none or time_slicing (MPS is not supported yet)"
-        return [Fault(path=f"{path}.strategy", value=strategy, allowed=allowed, source="this release of gpuops.eks")]
     if replicas is None:
         return [Fault(path=where, value=None, allowed="an integer of at least 2, shares per GPU", source=_REPLICAS_SOURCE)]
     number = _integer(replicas)
     if number is not None and number < 2:
         allowed = "an integer of at least 2; leave sharing out to give whole GPUs"
         return [Fault(path=where, value=replicas, allowed=allowed, source=_REPLICAS_SOURCE)]
+    most, source = (MPS_REPLICAS, _MPS_SOURCE) if strategy == "mps" else (TIME_SLICES, _MESSAGE_SOURCE)
+    if number is not None and number > most:
+        return [Fault(path=where, value=replicas, allowed=f"an integer from 2 to {most} with {strategy}", source=source)]
     return []
 
 

@@ -30,7 +30,7 @@ def pool_result(pool: Pool, groups: t.Sequence[WantedGroup], there: t.Mapping[st
             "strategy": sharing.strategy,
             "replicas": sharing.replicas,
             "resource": sharing.resource,
-            "configuration": sharing.configuration,
+            "configuration": pool.configuration,
         }
         if pool.nvidia
         else None,

@@ -74,5 +74,5 @@ def _sharing(pool: Pool) -> dict[str, t.Any] | None:
         "strategy": sharing.strategy,
         "replicas": sharing.replicas,
         "resource": sharing.resource,
-        "configuration": sharing.configuration,
+        "configuration": pool.configuration,
     }

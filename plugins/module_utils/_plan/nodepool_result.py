@@ -29,7 +29,7 @@ def pool_result(pool: Pool, groups: t.Sequence[WantedGroup], nodegroups: t.Mappi
             "strategy": sharing.strategy,
             "replicas": sharing.replicas,
             "resource": sharing.resource,
-            "configuration": sharing.configuration,
+            "configuration": pool.configuration,
         }
         if pool.nvidia
         else None,

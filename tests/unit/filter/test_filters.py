@@ -143,18 +143,28 @@ def test_no_plan_has_its_line_too() -> None:
     assert apply("plan_lines", []) == ["Plan: 0 to add, 0 to change, 0 to replace, 0 to destroy."]
 
 
-def test_pools_that_share_alike_have_one_configuration() -> None:
-    pools = [GPU_POOL, {**GPU_POOL, "name": "more"}, {"name": "whole"}, {"name": "cpu", "accelerator": "none"}]
-    found = apply("sharing_configurations", pools)
-    assert [one["name"] for one in found] == ["time-slicing-10", "default"]
-    assert found[0]["sharing"]["replicas"] == 10
-    assert found[1]["sharing"] == {"strategy": "none"}
+def test_each_pool_has_a_configuration() -> None:
+    cut = {"strategy": "mixed", "layout": {"1g.5gb": 7}}
+    pools = [GPU_POOL, {"name": "whole", "mig": None}, {"name": "cut", "mig": cut}, {"name": "cpu", "accelerator": "none"}]
+    shared, whole, mig = apply("sharing_configurations", pools)
+    assert (shared["name"], shared["sharing"]["replicas"]) == (GPU_POOL["name"], 10)
+    assert whole == {"name": "whole", "sharing": {"strategy": "none"}}
+    assert mig == {"name": "cut", "sharing": {"strategy": "none"}, "mig": cut}
 
 
-def test_bottlerocket_pools_need_no_configuration() -> None:
-    pools = [{**GPU_POOL, "ami": {"family": "al2023"}}, {"name": "b", "ami": {"family": "bottlerocket"}}, {"name": "c", "ami": None}]
-    assert [one["name"] for one in apply("sharing_configurations", pools)] == ["time-slicing-10", "default"]
-    assert apply("sharing_configurations", pools[1:2]) == []
+def test_a_pool_of_a_long_name_has_a_configuration_of_a_shorter_one() -> None:
+    (found,) = apply("sharing_configurations", [{"name": f"{'a' * 41}"}])
+    assert (found["name"][:31], len(found["name"])) == ("a" * 31, 40)
+
+
+def test_pools_of_which_the_nodes_are_brought_a_device_plugin_need_no_configuration() -> None:
+    pools = [
+        {**GPU_POOL, "ami": {"family": "al2023"}},
+        {"name": "b", "ami": {"family": "bottlerocket"}},
+        {"name": "c", "ami": None, "sharing": {"backend": "auto"}},
+        {"name": "d", "sharing": {"backend": "gpu_operator"}},
+    ]
+    assert [one["name"] for one in apply("sharing_configurations", pools)] == [GPU_POOL["name"], "c"]
 
 
 def test_pools_of_which_the_taints_are_tolerated_are_those_with_gpus() -> None:

@@ -12,18 +12,19 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import S
 
 
 @pytest.mark.parametrize(
-    ("params", "configuration", "resource", "advertised"),
+    ("params", "resource", "advertised"),
     [
-        (None, "default", "nvidia.com/gpu", 4),
-        ({"strategy": "none"}, "default", "nvidia.com/gpu", 4),
-        ({"strategy": "time_slicing", "replicas": 10}, "time-slicing-10", "nvidia.com/gpu", 40),
-        ({"strategy": "time_slicing", "replicas": 2, "rename": True}, "time-slicing-2-renamed", "nvidia.com/gpu.shared", 8),
-        ({"strategy": "time_slicing", "replicas": 2, "fail_requests_greater_than_one": False}, "time-slicing-2-many", "nvidia.com/gpu", 8),
+        (None, "nvidia.com/gpu", 4),
+        ({"strategy": "none"}, "nvidia.com/gpu", 4),
+        ({"strategy": "time_slicing", "replicas": 10}, "nvidia.com/gpu", 40),
+        ({"strategy": "time_slicing", "replicas": 2, "rename": True}, "nvidia.com/gpu.shared", 8),
+        ({"strategy": "mps", "replicas": 5}, "nvidia.com/gpu", 20),
+        ({"strategy": "mps", "replicas": 5, "rename": True}, "nvidia.com/gpu.shared", 20),
     ],
 )
-def test_what_follows_from_sharing(params: t.Any, configuration: str, resource: str, advertised: int) -> None:
+def test_what_follows_from_sharing(params: t.Any, resource: str, advertised: int) -> None:
     sharing = Sharing.from_params(params)
-    assert (sharing.configuration, sharing.resource, sharing.advertised(4)) == (configuration, resource, advertised)
+    assert (sharing.resource, sharing.advertised(4)) == (resource, advertised)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,13 @@ def test_what_follows_from_sharing(params: t.Any, configuration: str, resource: 
         ({"strategy": "time_slicing", "replicas": 1}, ["p.replicas"]),
         ({"strategy": "time_slicing", "replicas": "0"}, ["p.replicas"]),
         ({"strategy": "none", "replicas": 3}, ["p.replicas"]),
-        ({"strategy": "mps", "replicas": 3}, ["p.strategy"]),
+        ({"strategy": "mps", "replicas": 48}, []),
+        ({"strategy": "mps", "replicas": 49}, ["p.replicas"]),
+        ({"strategy": "mps"}, ["p.replicas"]),
+        ({"strategy": "mps", "replicas": 1}, ["p.replicas"]),
+        ({"strategy": "time_slicing", "replicas": 60_000}, []),
+        ({"strategy": "time_slicing", "replicas": 60_001}, ["p.replicas"]),
+        ({"strategy": "time_slicing", "replicas": "100000"}, ["p.replicas"]),
         ({"strategy": "time_slicing", "replicas": "ten"}, []),
     ],
 )

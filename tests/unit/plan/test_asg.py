@@ -160,7 +160,7 @@ NEW_TAGS = {
     f"{CA}demo": ("owned", False),
     f"{CA}node-template/label/gpuops.eks/nodepool": ("gpu", False),
     f"{CA}node-template/label/nvidia.com/gpu.present": ("true", False),
-    f"{CA}node-template/label/nvidia.com/device-plugin.config": ("time-slicing-4", False),
+    f"{CA}node-template/label/nvidia.com/device-plugin.config": ("gpu", False),
     f"{CA}node-template/label/k8s.amazonaws.com/accelerator": ("nvidia-a10g", False),
     f"{CA}node-template/taint/nvidia.com/gpu": ("true:NoSchedule", False),
     f"{CA}node-template/resources/nvidia.com/gpu": ("4", False),

@@ -44,7 +44,7 @@ def test_all_tags_of_a_shared_pool() -> None:
         f"{PREFIX}label/team": "ml",
         f"{PREFIX}label/gpuops.eks/nodepool": "gpu",
         f"{PREFIX}label/nvidia.com/gpu.present": "true",
-        f"{PREFIX}label/nvidia.com/device-plugin.config": "time-slicing-10",
+        f"{PREFIX}label/nvidia.com/device-plugin.config": "gpu",
         LABEL: "nvidia-a10g",
         f"{PREFIX}taint/nvidia.com/gpu": "true:NoSchedule",
         GPU: "40",

@@ -384,10 +384,10 @@ def test_the_result_of_a_pool() -> None:
         "labels": {
             "gpuops.eks/nodepool": "gpu",
             "nvidia.com/gpu.present": "true",
-            "nvidia.com/device-plugin.config": "time-slicing-10",
+            "nvidia.com/device-plugin.config": "gpu",
         },
         "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}],
-        "sharing": {"strategy": "time_slicing", "replicas": 10, "resource": "nvidia.com/gpu", "configuration": "time-slicing-10"},
+        "sharing": {"strategy": "time_slicing", "replicas": 10, "resource": "nvidia.com/gpu", "configuration": "gpu"},
         "karpenter": {"node_class": "gpu", "overlays": ["gpu-1gpu", "gpu-4gpu"]},
     }
 

@@ -36,7 +36,7 @@ def test_a_new_node_pool_as_a_whole() -> None:
                     "labels": {
                         "gpuops.eks/nodepool": "gpu",
                         "nvidia.com/gpu.present": "true",
-                        "nvidia.com/device-plugin.config": "time-slicing-10",
+                        "nvidia.com/device-plugin.config": "gpu",
                     }
                 },
                 "spec": {
@@ -447,7 +447,7 @@ def test_an_adopted_pool_that_shares_chooses_its_device_plugin() -> None:
     assert manifest["spec"]["template"]["metadata"]["labels"] == {
         "team": "theirs",
         "nvidia.com/gpu.present": "true",
-        "nvidia.com/device-plugin.config": "time-slicing-10",
+        "nvidia.com/device-plugin.config": "gpu",
     }
 
 

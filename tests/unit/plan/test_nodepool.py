@@ -334,7 +334,7 @@ def test_the_calls_of_a_new_group() -> None:
             "labels": {
                 "gpuops.eks/nodepool": "inference",
                 "nvidia.com/gpu.present": "true",
-                "nvidia.com/device-plugin.config": "time-slicing-10",
+                "nvidia.com/device-plugin.config": "inference",
             },
             "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NO_SCHEDULE"}],
             "capacityType": "ON_DEMAND",
@@ -446,7 +446,7 @@ def test_what_was_not_set_is_left_as_it_is() -> None:
         labels={
             "gpuops.eks/nodepool": "inference",
             "nvidia.com/gpu.present": "true",
-            "nvidia.com/device-plugin.config": "default",
+            "nvidia.com/device-plugin.config": "inference",
             "by": "hand",
         },
         taints=(),
@@ -458,18 +458,18 @@ def test_what_was_not_set_is_left_as_it_is() -> None:
     assert plan(pool(), observed(there)).plan.steps == ()
 
 
+def test_shares_of_another_number_change_no_label() -> None:
+    shares: dict[str, t.Any] = {"sharing": {"strategy": "time_slicing", "replicas": 4}}
+    found = plan(pool(**shares), observed(existing(pool())))
+    assert "eks:UpdateNodegroupConfig" not in actions(found)
+
+
 CHANGES: list[tuple[dict[str, t.Any], dict[str, t.Any], dict[str, t.Any], list[str]]] = [
     ({"scaling": {"max": 20}}, {}, {"scalingConfig": {"maxSize": 20}}, ["scaling.max"]),
     ({"scaling": {"min": 2}}, {}, {"scalingConfig": {"minSize": 2, "desiredSize": 2}}, ["scaling.min", "scaling.desired"]),
     ({"scaling": {"max": 3}}, {"desired": 5}, {"scalingConfig": {"maxSize": 3, "desiredSize": 3}}, ["scaling.max", "scaling.desired"]),
     ({"scaling": {"desired": 4}}, {}, {"scalingConfig": {"desiredSize": 4}}, ["scaling.desired"]),
     ({"limits": {"gpus": 4}}, {}, {"scalingConfig": {"maxSize": 4}}, ["scaling.max"]),
-    (
-        {"sharing": {"strategy": "time_slicing", "replicas": 4}},
-        {},
-        {"labels": {"addOrUpdateLabels": {"nvidia.com/device-plugin.config": "time-slicing-4"}}},
-        ["labels.nvidia.com/device-plugin.config"],
-    ),
     (
         {},
         {
@@ -480,7 +480,7 @@ CHANGES: list[tuple[dict[str, t.Any], dict[str, t.Any], dict[str, t.Any], list[s
                 "by": "hand",
             }
         },
-        {"labels": {"addOrUpdateLabels": {"nvidia.com/device-plugin.config": "default"}}},
+        {"labels": {"addOrUpdateLabels": {"nvidia.com/device-plugin.config": "inference"}}},
         ["labels.nvidia.com/device-plugin.config"],
     ),
     (
@@ -490,7 +490,7 @@ CHANGES: list[tuple[dict[str, t.Any], dict[str, t.Any], dict[str, t.Any], list[s
             "labels": {
                 "gpuops.eks/nodepool": "inference",
                 "nvidia.com/gpu.present": "true",
-                "nvidia.com/device-plugin.config": "default",
+                "nvidia.com/device-plugin.config": "inference",
             },
         },
         {"labels": {"removeLabels": ["nvidia.com/device-plugin.config"]}},
@@ -502,7 +502,7 @@ CHANGES: list[tuple[dict[str, t.Any], dict[str, t.Any], dict[str, t.Any], list[s
             "labels": {
                 "gpuops.eks/nodepool": "inference",
                 "nvidia.com/gpu.present": "true",
-                "nvidia.com/device-plugin.config": "default",
+                "nvidia.com/device-plugin.config": "inference",
                 "o": "1",
             }
         },
@@ -1039,7 +1039,7 @@ def test_tags_of_what_is_adopted_are_only_added() -> None:
 def test_sharing_of_what_is_adopted_consists_of_labels_and_of_what_an_autoscaler_reads() -> None:
     sharing = {"strategy": "time_slicing", "replicas": 10}
     labels, tag = adopting(sharing=sharing).plan.steps
-    added = {"nvidia.com/gpu.present": "true", "nvidia.com/device-plugin.config": "time-slicing-10"}
+    added = {"nvidia.com/gpu.present": "true", "nvidia.com/device-plugin.config": "theirs"}
     assert labels.request == {**THEIR_SUBJECT, "labels": {"addOrUpdateLabels": added}}
     assert tag.request["tags"] == {f"{RESOURCES}/nvidia.com/gpu": "40"}
     planned = adopting(dataclasses.replace(THEIRS, instance_types=()), sharing=sharing)
