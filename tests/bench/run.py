@@ -9,6 +9,7 @@ Machines are noisy: quote the ratios, not the seconds.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.bench import pools  # noqa: E402
 from tests.e2e.rehearsal import INVENTORIES, Rehearsal  # noqa: E402
 
 REPEATS = 10
@@ -57,8 +59,8 @@ def seconds(action: t.Callable[[], object]) -> float:
     return time.monotonic() - begin
 
 
-def playbook(rehearsal: Rehearsal, path: Path) -> int:
-    """Run a playbook; returns how many tasks it ran on the host."""
+def playbook(rehearsal: Rehearsal, path: Path) -> pools.Tasks:
+    """Run a playbook; returns the tasks that it ran and the seconds that each took."""
     environment = rehearsal.environment() | {"ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.json"}
     done = subprocess.run(
         ["ansible-playbook", str(path), "-i", str(INVENTORIES / "lab"), "-e", f"eks_cluster_name={rehearsal.cluster}"],
@@ -71,7 +73,12 @@ def playbook(rehearsal: Rehearsal, path: Path) -> int:
     if done.returncode != 0:
         raise SystemExit(f"{path.name} failed:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
     report = json.loads(done.stdout[done.stdout.index("{") :])
-    return sum(len(play["tasks"]) for play in report["plays"])
+    return [(task["task"]["name"], _seconds(task["task"]["duration"])) for play in report["plays"] for task in play["tasks"]]
+
+
+def _seconds(duration: dict[str, str]) -> float:
+    start, end = (datetime.datetime.fromisoformat(duration[name].rstrip("Z")) for name in ("start", "end"))
+    return (end - start).total_seconds()
 
 
 def floor(rehearsal: Rehearsal, directory: Path) -> dict[str, float]:
@@ -133,6 +140,29 @@ def side_by_side(table: Table, rehearsal: Rehearsal, directory: Path, empty: flo
     table.add("  side by side against one after another", f"{together / alone:.2f}", "ratio, same run")
 
 
+def node_pools(table: Table, rehearsal: Rehearsal, directory: Path) -> None:
+    """Groups made side by side, and runs over many pools that change nothing."""
+    eks = rehearsal.client("eks")
+    name = eks.list_nodegroups(clusterName=rehearsal.cluster)["nodegroups"][0]
+    role = eks.describe_nodegroup(clusterName=rehearsal.cluster, nodegroupName=name)["nodegroup"]["nodeRole"]
+    common = {"cluster_name": rehearsal.cluster, "node_role_arn": role, "wait_interval": 0.5}
+
+    def run(tasks: str) -> pools.Tasks:
+        path = directory / "pools.yml"
+        path.write_text(FLOOR.format(tasks=tasks))
+        return playbook(rehearsal, path)
+
+    rehearsal.control("clock", factor=SLOW_FACTOR)
+    together, slowest, all_ = pools.side_by_side(run, common)
+    table.add("twelve groups of one pool, side by side", f"{together:.1f} s", f"one after another {all_:.1f} s")
+    table.add("  against the slowest one alone", f"{together / slowest:.2f}", "ratio, same run; limit 1.2")
+    table.add("  against one after another", f"{together / all_:.2f}", "ratio, same run")
+    for provisioner in pools.PROVISIONERS:
+        twenty, one = pools.unchanged(run, common, provisioner)
+        table.add(f"nothing to do, twenty pools, {provisioner}", f"{twenty:.2f} s", f"one pool {one:.2f} s")
+        table.add("  against one pool", f"{twenty / one:.2f}", "ratio, same run; limit 3")
+
+
 def memory(rehearsal: Rehearsal) -> float:
     return float(sum(process["rss_mib"] for process in json.loads(rehearsal.lab("status", "--json"))["processes"]))
 
@@ -163,13 +193,14 @@ def measure(table: Table, rehearsal: Rehearsal, directory: Path) -> None:
 
     def second() -> None:
         nonlocal tasks
-        tasks = playbook(rehearsal, ROOT / "site.yml")
+        tasks = len(playbook(rehearsal, ROOT / "site.yml"))
 
     taken = seconds(second)
     table.add("site.yml, second run", f"{taken:.1f} s", "limit 45 s")
     table.add("  its tasks", str(tasks))
     table.add("  against the same number of ping tasks", f"{taken / (least['empty'] + tasks * least['ping']):.2f}", "ratio, same run")
     side_by_side(table, rehearsal, directory, least["empty"])
+    node_pools(table, rehearsal, directory)
 
 
 if __name__ == "__main__":
