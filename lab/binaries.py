@@ -55,7 +55,8 @@ class Module:
     commands: Mapping[str, str]  # program -> package
     version_flags: bool = False
     version_variable: str = ""  # VARIABLE={version} or {plain}, without the v
-    sources: tuple[str, ...] = ()  # Go files of our own, where a command is made from them
+    sources: tuple[str, ...] = ()  # files of our own, where a command is made from them
+    cgo: bool = False  # linked with C, as what loads libnvidia-ml.so.1 is
     version_pattern: str = field(default=r"v?(\d+\.\d+\.\d+)")
 
     @property
@@ -76,6 +77,8 @@ class Module:
         """Linker flags. Kubernetes reports v0.0.0-master without the version variables, and clients parse /version."""
         if self.version_variable:
             return f"-s -w -X {self.version_variable.format(version=self.version, plain=self.version.removeprefix('v'))}"
+        if self.cgo:  # a function of the library that is missing is an error when it is called, not when the program starts
+            return "-s -w -extldflags=-Wl,-z,lazy"
         if not self.version_flags:
             return "-s -w"
         major, minor, _patch = self.version.removeprefix("v").split(".", 2)
@@ -112,6 +115,25 @@ HELM = Module(
     commands={"helm": "helm.sh/helm/v3/cmd/helm"},
     version_variable="helm.sh/helm/v3/internal/version.version={version}",
 )
+DEVICE_PLUGIN = Module(
+    name="deviceplugin",
+    source="github.com/NVIDIA/k8s-device-plugin",
+    commands={
+        "nvidia-device-plugin": "github.com/NVIDIA/k8s-device-plugin/cmd/nvidia-device-plugin",
+        "gpu-feature-discovery": "github.com/NVIDIA/k8s-device-plugin/cmd/gpu-feature-discovery",
+        "configparser": "./configparser",
+        "fakekubelet": "./fakekubelet",
+    },
+    sources=("configparser/main.go", "fakekubelet/main.go"),
+    cgo=True,
+)
+FAKE_NVML = Module(name="deviceplugin", source="github.com/NVIDIA/go-nvml", commands={}, sources=("nvml/nvml.c",))
+MIG_PARTED = Module(
+    name="migparted",
+    source="github.com/NVIDIA/mig-parted",
+    commands={"nvidia-mig-parted": "github.com/NVIDIA/mig-parted/cmd/nvidia-mig-parted"},
+    cgo=True,
+)
 KARPENTER_CHARTS = ("karpenter", "karpenter-crd")
 _IMAGE_OF_CHART = (r"^(    )tag: .*\n(    # -- .*\n)    digest: .*$", "\\g<1>tag: {version}\n\\g<2>    digest: ''")
 
@@ -126,6 +148,17 @@ class ControlPlaneBinaries:
     kube_scheduler: Path
     kwok: Path
     kwok_stages: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePluginBinaries:
+    """NVIDIA's device plugin and what stands around it where there is no GPU; ``nvml`` is the directory of libnvidia-ml.so.1."""
+
+    nvidia_device_plugin: Path
+    gpu_feature_discovery: Path
+    configparser: Path
+    fakekubelet: Path
+    nvml: Path
 
 
 def cache_directory() -> Path:
@@ -162,6 +195,33 @@ def karpenter(say: Say) -> Path:
     return _module(KARPENTER, say)["karpenter"]
 
 
+def device_plugin(say: Say) -> DevicePluginBinaries:
+    """NVIDIA's device plugin and GPU feature discovery, and ours beside them; raises BinaryUnavailable."""
+    programs = _module(DEVICE_PLUGIN, say)
+    return DevicePluginBinaries(
+        nvidia_device_plugin=programs["nvidia-device-plugin"],
+        gpu_feature_discovery=programs["gpu-feature-discovery"],
+        configparser=programs["configparser"],
+        fakekubelet=programs["fakekubelet"],
+        nvml=_cached(FAKE_NVML.cache_key("nvml"), lambda target: _compile_nvml(target, say), say),
+    )
+
+
+def device_plugin_chart(say: Say) -> Path:
+    """NVIDIA's chart of the device plugin, of the plugin's version; raises BinaryUnavailable."""
+
+    def copy(target: Path) -> None:
+        source = _downloaded(DEVICE_PLUGIN, say) / "deployments" / "helm" / "nvidia-device-plugin"
+        _copy_tree(source, target / source.name)
+
+    return _cached(DEVICE_PLUGIN.cache_key("device-plugin-chart"), copy, say) / "nvidia-device-plugin"
+
+
+def mig_parted(say: Say) -> Path:
+    """NVIDIA's nvidia-mig-parted; raises BinaryUnavailable."""
+    return _module(MIG_PARTED, say)["nvidia-mig-parted"]
+
+
 def charts(say: Say) -> dict[str, Path]:
     """Chart -> its directory, of Karpenter's version; raises BinaryUnavailable.
 
@@ -170,8 +230,7 @@ def charts(say: Say) -> dict[str, Path]:
     """
 
     def copy(target: Path) -> None:
-        answer = _go(["mod", "download", "-json", KARPENTER.source], KARPENTER.directory, say).stdout
-        module = Path(json.loads(answer)["Dir"])
+        module = _downloaded(KARPENTER, say)
         for name in KARPENTER_CHARTS:
             _copy_chart(module / "charts" / name, target / name)
         for definition in (module / "pkg" / "apis" / "crds").glob("*.yaml"):
@@ -182,14 +241,19 @@ def charts(say: Say) -> dict[str, Path]:
 
 
 def _copy_chart(source: Path, target: Path) -> None:
-    """A chart that says Karpenter's version. The module cache is read-only: contents alone are copied."""
-    shutil.copytree(source, target, copy_function=shutil.copyfile)
-    for directory in (target, *(path for path in target.rglob("*") if path.is_dir())):
-        directory.chmod(0o755)
+    """A chart that says Karpenter's version."""
+    _copy_tree(source, target)
     version = KARPENTER.version.removeprefix("v")
     for name, change in (("Chart.yaml", (r"^(version|appVersion):.*$", rf"\g<1>: {version}")), ("values.yaml", _IMAGE_OF_CHART)):
         path = target / name
         path.write_text(re.sub(change[0], change[1].format(version=version), path.read_text(), flags=re.MULTILINE))
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """The module cache is read-only: contents alone are copied."""
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    for directory in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        directory.chmod(0o755)
 
 
 def _module(module: Module, say: Say) -> dict[str, Path]:
@@ -222,8 +286,7 @@ def _kwok_stages(say: Say) -> Path:
     """KWOK has no built-in stages; these are read from its module at build time, so that running needs no Go."""
 
     def copy(target: Path) -> None:
-        answer = _go(["mod", "download", "-json", KWOK.source], KWOK.directory, say).stdout
-        stages = Path(json.loads(answer)["Dir"]) / "kustomize" / "stage"
+        stages = _downloaded(KWOK, say) / "kustomize" / "stage"
         (target / "stages.yaml").write_text("\n---\n".join((stages / name).read_text() for name in KWOK_STAGES))
 
     return _cached(KWOK.cache_key("kwok-stages"), copy, say) / "stages.yaml"
@@ -234,14 +297,35 @@ def _go_build(module: Module, target: Path, say: Say) -> None:
     # With several packages, -o must be a directory; with one, it names the file (etcd's package is called "server").
     output = f"{target}{os.sep}" if len(packages) > 1 else str(target / next(iter(module.commands)))
     say(f"building {', '.join(module.commands)} {module.version} (minutes, once)")
-    _go(["build", "-trimpath", "-ldflags", module.ldflags, "-o", output, *packages], module.directory, say)
+    _go(["build", "-trimpath", "-ldflags", module.ldflags, "-o", output, *packages], module.directory, say, cgo=module.cgo)
 
 
-def _go(arguments: list[str], directory: Path, say: Say) -> subprocess.CompletedProcess[str]:
+def _downloaded(module: Module, say: Say) -> Path:
+    """The directory of a module's sources in Go's own cache."""
+    answer = _go(["mod", "download", "-json", module.source], module.directory, say).stdout
+    return Path(json.loads(answer)["Dir"])
+
+
+def _compile_nvml(target: Path, say: Say) -> None:
+    """Our libnvidia-ml.so.1, by NVIDIA's declarations; raises BinaryUnavailable with the compiler's words."""
+    header = _downloaded(FAKE_NVML, say) / "pkg" / "nvml"
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        raise BinaryUnavailable("A C compiler is needed for a library of NVML without GPUs: install gcc, or name one in CC.")
+    name = "libnvidia-ml.so.1"
+    command = [compiler, "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-I", str(header), "-o", str(target / name)]
+    built = subprocess.run(
+        [*command, str(FAKE_NVML.directory / "nvml" / "nvml.c")], capture_output=True, text=True, timeout=120, check=False
+    )
+    if built.returncode:
+        raise BinaryUnavailable(f"{compiler} cannot build {name}:\n{built.stderr[-3000:]}")
+
+
+def _go(arguments: list[str], directory: Path, say: Say, *, cgo: bool = False) -> subprocess.CompletedProcess[str]:
     """Run Go in a module's directory, saying now and then that it is still at it; raises BinaryUnavailable with Go's words."""
     go = find_go()
     environment = {k: v for k, v in os.environ.items() if k not in ("GOFLAGS", "GOOS", "GOARCH")}
-    environment |= {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    environment |= {"GOTOOLCHAIN": "local", "CGO_ENABLED": str(int(cgo))}
     begin = time.monotonic()
     with subprocess.Popen(
         tied_to_this_thread([go, *arguments]), cwd=directory, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
