@@ -7,6 +7,7 @@
 
 Sources: awslabs/amazon-eks-ami, nodeadm/doc (NodeConfig, merging of several, feature gates) and internal/api/validation.go (the four fields
 of spec.cluster); Bottlerocket, settings.kubernetes and settings.kubelet-device-plugins.nvidia. NodeConfig is YAML, of which JSON is a part.
+How GPUs are cut is a script on Amazon Linux (_model/mig_script.py) and a setting on Bottlerocket.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model import mig_script
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Taint
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing, Strategy
 
@@ -38,6 +40,7 @@ _TABLE = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$", re.MULTILINE)
 _BOUNDARY = re.compile(r'\AMIME-Version: 1\.0\nContent-Type: multipart/mixed; boundary="(gpuops-[0-9a-f]{16})"\n')
 _KUBERNETES = "settings.kubernetes"
 _DEVICE_PLUGIN = "settings.kubelet-device-plugins.nvidia"
+_MIG_MARK = f"{_MARK}/mig"
 _USER_PART = re.compile(r"^# gpuops\.eks: user_data\[[0-9]+\]\n", re.MULTILINE)
 _CIDR = "addresses of services: "  # Bottlerocket is told only that of the DNS service
 _DNS_HOST = 10  # EKS gives the cluster's DNS service the tenth address
@@ -73,8 +76,10 @@ class ClusterData:
 class NodeSettings:
     """What a node is told. ``cluster`` None: a managed node group's, which needs only what EKS does not say itself.
 
-    ``taints`` are all that the node registers with, those for its start included: kubelet takes them from one flag. ``extra`` are the
-    user's own texts. ``foreign`` is the whole text where somebody else wrote it; it is kept as long as nothing else is set.
+    ``taints`` are all that the node registers with, those for its start included: kubelet takes them from one flag. ``mig_layout`` is how
+    Amazon Linux cuts each GPU (profile -> instances), ``mig_profiles`` how Bottlerocket does, which fills each GPU with one profile (its
+    name of the GPU -> profile). ``extra`` are the user's own texts. ``foreign`` is the whole text where somebody else wrote it; it is kept
+    as long as nothing else is set.
     """
 
     cluster: ClusterData | None = None
@@ -83,6 +88,8 @@ class NodeSettings:
     raid0: bool = False
     fast_image_pull: bool = False
     sharing: Sharing | None = None
+    mig_layout: t.Mapping[str, int] = field(default_factory=dict)
+    mig_profiles: t.Mapping[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     foreign: str = ""
 
@@ -186,6 +193,9 @@ def _mime(settings: NodeSettings) -> str:
         kind = _part_type(text) or "text/plain"
         charset = "" if kind == _NODE_CONFIG else '; charset="utf-8"'
         parts.append(f"Content-Type: {kind}{charset}\n\n{text}")
+    if settings.mig_layout:  # the last: what it does may end in a reboot, and cloud-init runs the user's scripts once
+        script = mig_script.render(settings.mig_layout)
+        parts.append(f'Content-Type: text/x-shellscript; charset="utf-8"\nContent-Description: {_MIG_MARK}\n\n{script}')
     if not parts:
         return ""
     boundary = "gpuops-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -197,7 +207,8 @@ def _from_mime(text: str, boundary: str) -> NodeSettings:
     chunks = text.split(f"--{boundary}")[1:-1]
     parts = [chunk.removeprefix("\n").partition("\n\n") for chunk in chunks]
     extra = tuple(body.removesuffix("\n") for head, _blank, body in parts if _MARK not in head)
-    ours = next((body for head, _blank, body in parts if _MARK in head), None)
+    ours = next((body for head, _blank, body in parts if _MARK in head and _MIG_MARK not in head), None)
+    mig = next((body for head, _blank, body in parts if _MIG_MARK in head), None)
     spec = json.loads(ours)["spec"] if ours else {}
     flags = dict(flag.split("=", 1) for flag in spec.get("kubelet", {}).get("flags", ()))
     cluster = spec.get("cluster")
@@ -214,6 +225,7 @@ def _from_mime(text: str, boundary: str) -> NodeSettings:
         taints=frozenset(_taint(item) for item in flags.get("--register-with-taints", "").split(",") if item),
         raid0="instance" in spec,
         fast_image_pull=bool(spec.get("featureGates", {}).get("FastImagePull")),
+        mig_layout=mig_script.parse(mig) if mig else {},
         extra=extra,
     )
 
@@ -235,15 +247,17 @@ def _tables(settings: NodeSettings) -> dict[str, Table]:
         for taint in sorted(settings.taints, key=_taint_text):
             taints.setdefault(taint.key, []).append(f"{taint.value}:{taint.effect}")
         tables[f"{_KUBERNETES}.node-taints"] = taints
-    return tables | _device_plugin(settings.sharing)
+    return tables | _device_plugin(settings.sharing, settings.mig_profiles)
 
 
-def _device_plugin(sharing: Sharing | None) -> dict[str, Table]:
+def _device_plugin(sharing: Sharing | None, mig_profiles: t.Mapping[str, str]) -> dict[str, Table]:
     """The settings of the device plugin that is a part of the image. Its own default renames shares, ours does not."""
+    plugin: Table = {"device-partitioning-strategy": "mig"} if mig_profiles else {}
+    tables: dict[str, Table] = {f"{_DEVICE_PLUGIN}.mig.profile": dict(sorted(mig_profiles.items()))} if mig_profiles else {}
     if sharing is None:
-        return {}
+        return {_DEVICE_PLUGIN: plugin, **tables} if plugin else {}
     strategy = _STRATEGIES[sharing.strategy]
-    tables: dict[str, Table] = {_DEVICE_PLUGIN: {"device-sharing-strategy": strategy}}
+    tables = {_DEVICE_PLUGIN: {**plugin, "device-sharing-strategy": strategy}, **tables}
     if sharing.strategy != "none":
         values: Table = {"rename-by-default": sharing.rename, "replicas": sharing.replicas}
         if sharing.strategy == "time_slicing":
@@ -288,6 +302,7 @@ def _from_toml(text: str) -> NodeSettings:
         labels=tables.get(f"{_KUBERNETES}.node-labels", {}),
         taints=frozenset(_taint(f"{key}={item}") for key, items in tables.get(f"{_KUBERNETES}.node-taints", {}).items() for item in items),
         sharing=_toml_sharing(tables),
+        mig_profiles=tables.get(f"{_DEVICE_PLUGIN}.mig.profile", {}),
         extra=tuple(part if index == last else part.removesuffix("\n") for index, part in enumerate(extra)),
     )
 
@@ -301,7 +316,7 @@ def _toml_cluster(table: Table | None, cidr: str) -> ClusterData | None:
 
 
 def _toml_sharing(tables: t.Mapping[str, Table]) -> Sharing | None:
-    if _DEVICE_PLUGIN not in tables:
+    if "device-sharing-strategy" not in tables.get(_DEVICE_PLUGIN, {}):
         return None
     strategy = tables[_DEVICE_PLUGIN]["device-sharing-strategy"]
     values = tables.get(f"{_DEVICE_PLUGIN}.{strategy}", {})

@@ -60,6 +60,8 @@ def node_configs(text: str) -> list[t.Any]:
         NodeSettings(fast_image_pull=True),
         NodeSettings(taints=frozenset({STARTUP})),
         NodeSettings(extra=(SCRIPT,)),
+        NodeSettings(mig_layout={"1g.5gb": 7}),
+        dataclasses.replace(FULL, mig_layout={"1g.5gb": 2, "2g.10gb": 1, "3g.20gb": 1}),
         FULL,
         NodeSettings(foreign="#!/bin/sh\n/etc/eks/bootstrap.sh demo"),
     ],
@@ -75,6 +77,9 @@ def test_amazon_linux_and_back(settings: NodeSettings) -> None:
         NodeSettings(taints=frozenset({STARTUP})),
         NodeSettings(sharing=Sharing()),
         NodeSettings(sharing=Sharing(strategy="time_slicing", replicas=2, rename=True, fail_requests_greater_than_one=False)),
+        NodeSettings(sharing=Sharing(strategy="mps", replicas=5)),
+        NodeSettings(mig_profiles={"a100.40gb": "1g.5gb"}),
+        NodeSettings(mig_profiles={"h100.80gb": "1g.10gb"}, sharing=Sharing(strategy="time_slicing", replicas=2)),
         NodeSettings(extra=("[settings.ntp]\n",)),
         dataclasses.replace(TOML, cluster=dataclasses.replace(CLUSTER, cidr="fd30:1c53:5f8a::/108")),
         TOML,
@@ -127,6 +132,29 @@ def test_other_parts_are_for_cloud_init() -> None:
     ]
     script = t.cast("list[email.message.Message]", parts)[1].get_payload(decode=True)
     assert t.cast(bytes, script).decode() == SCRIPT
+
+
+def test_gpus_are_cut_by_the_last_script() -> None:
+    """What comes after a reboot, cloud-init does not run again."""
+    text = render("al2023", dataclasses.replace(FULL, mig_layout={"1g.5gb": 7}))
+    parts = t.cast("list[email.message.Message]", email.message_from_string(text).get_payload())
+    assert parts[-1].get_content_type() == "text/x-shellscript"
+    assert str(parts[-1].get_payload()).startswith("#!/bin/bash\n# gpuops.eks")
+
+
+def test_bottlerocket_cuts_and_shares_by_its_settings() -> None:
+    settings = NodeSettings(mig_profiles={"a100.40gb": "1g.5gb"}, sharing=Sharing(strategy="time_slicing", replicas=2))
+    assert tomllib.loads(render("bottlerocket", settings))["settings"]["kubelet-device-plugins"]["nvidia"] == {
+        "device-partitioning-strategy": "mig",
+        "device-sharing-strategy": "time-slicing",
+        "mig": {"profile": {"a100.40gb": "1g.5gb"}},
+        "time-slicing": {"replicas": 2, "rename-by-default": False, "fail-requests-greater-than-one": True},
+    }
+    served = NodeSettings(sharing=Sharing(strategy="mps", replicas=5))
+    assert tomllib.loads(render("bottlerocket", served))["settings"]["kubelet-device-plugins"]["nvidia"] == {
+        "device-sharing-strategy": "mps",
+        "mps": {"replicas": 5, "rename-by-default": False},
+    }
 
 
 def test_bottlerocket_is_told_all() -> None:
