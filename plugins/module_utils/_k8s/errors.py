@@ -30,7 +30,7 @@ def unreachable(action: str, host: str, cause: Exception) -> ConnectionRefused:
 
 def refused(action: str, host: str, status: int, body: bytes, *, identity_hint: str) -> GpuopsError:
     """The API server's answer with an error status; ``identity_hint`` says how to be let in."""
-    reason, message = _said(status, body)
+    reason, message = said(status, body)
     if status == 401:
         return ConnectionRefused(f"{action}: the API server at {host} refused the token (401 Unauthorized).", hint=identity_hint)
     if status == 410:
@@ -41,7 +41,7 @@ def refused(action: str, host: str, status: int, body: bytes, *, identity_hint: 
     return ServiceError(action, reason, message, hint=hint)
 
 
-def _said(status: int, body: bytes) -> tuple[str, str]:
+def said(status: int, body: bytes) -> tuple[str, str]:
     """(reason, message) of a Status; what is not a Status is shown as it is."""
     text = body.decode(errors="replace")
     try:

@@ -12,12 +12,14 @@ import gc
 import json
 import time
 import typing as t
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import GpuopsError, WaitFailed
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.connection import Connection
-from ansible_collections.gpuops.eks.plugins.module_utils._k8s.errors import ListExpired, refused, unreachable
+from ansible_collections.gpuops.eks.plugins.module_utils._k8s.errors import ListExpired, refused, said, unreachable
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
+    POD,
     Kind,
     Object,
     kind_of,
@@ -33,11 +35,24 @@ with contextlib.suppress(ImportError):  # botocore brings urllib3; run_module sa
     import urllib3
 
 Json = dict[str, t.Any]
+#: Of a watch: ADDED, MODIFIED, DELETED or BOOKMARK, and the object.
+Event = tuple[str, Json]
 
 _PAGE = 500
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 _LIST_ATTEMPTS = 3
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+#: A watch says something at least every minute where bookmarks are allowed: one that is silent for longer is broken.
+_SILENCE_SECONDS = 150.0
+_EVICTION_PAUSE = 5.0  # what kubectl drain waits before it asks again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A collection as it was, and the resourceVersion from which a watch goes on."""
+
+    objects: list[Json]
+    version: str
 
 
 class Kubernetes:
@@ -50,6 +65,7 @@ class Kubernetes:
         self._tell = tell
         # A refusal for overload (429) comes before the request is looked at: asking again is safe whatever the method.
         self._retries = urllib3.Retry(connect=2, read=0, redirect=0, other=0, status=3, status_forcelist=(429,), allowed_methods=None)
+        self._once = self._retries.new(status=0, status_forcelist=(), respect_retry_after_header=False)
 
     def version(self) -> str:
         """Kubernetes minor version, such as 1.36."""
@@ -61,6 +77,11 @@ class Kubernetes:
         found = self._find("GET", f"/apis/{group}", f"kubernetes:get /apis/{group}") or {}
         return tuple(version["version"] for version in found.get("versions") or ())
 
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The API groups that are served -> their versions; one request."""
+        found = self._request("GET", "/apis", "kubernetes:get /apis")
+        return {group["name"]: tuple(version["version"] for version in group["versions"]) for group in found.get("groups") or ()}
+
     def get(self, kind: Kind, name: str, namespace: str | None = None) -> Json | None:
         """The object, None where there is none."""
         return self._find("GET", kind.path(namespace=namespace, name=name), f"kubernetes:get {kind.resource}")
@@ -69,27 +90,94 @@ class Kubernetes:
         self, kind: Kind, *, namespace: str | None = None, labels: str = "", fields: str = "", metadata_only: bool = False
     ) -> t.Iterator[list[Json]]:
         """The objects of a collection, a page at a time; ListExpired when the list must be read again from its start."""
-        query = {"limit": str(_PAGE), **({"labelSelector": labels} if labels else {}), **({"fieldSelector": fields} if fields else {})}
-        while True:
-            accept = {"Accept": _METADATA_LIST} if metadata_only else {}
-            page = self._request("GET", kind.path(namespace=namespace), f"kubernetes:list {kind.resource}", query=query, headers=accept)
-            yield page.get("items") or []
-            if not (following := page["metadata"].get("continue")):
-                return
-            query["continue"] = following
+        pages = self._pages(kind, namespace=namespace, labels=labels, fields=fields, metadata_only=metadata_only)
+        return (page.get("items") or [] for page in pages)
 
     def read_all(
         self, kind: Kind, *, namespace: str | None = None, labels: str = "", fields: str = "", metadata_only: bool = False
     ) -> list[Json]:
         """All objects of a collection, as one list."""
+        return self.listing(kind, namespace=namespace, labels=labels, fields=fields, metadata_only=metadata_only).objects
+
+    def listing(
+        self, kind: Kind, *, namespace: str | None = None, labels: str = "", fields: str = "", metadata_only: bool = False
+    ) -> Listing:
+        """All objects of a collection, and where a watch of it goes on."""
         for attempt in range(1, _LIST_ATTEMPTS + 1):
             try:
-                pages = self.pages(kind, namespace=namespace, labels=labels, fields=fields, metadata_only=metadata_only)
-                return [item for page in pages for item in page]
+                pages = list(self._pages(kind, namespace=namespace, labels=labels, fields=fields, metadata_only=metadata_only))
             except ListExpired:
                 if attempt == _LIST_ATTEMPTS:
                     raise
+            else:
+                objects = [item for page in pages for item in page.get("items") or ()]
+                return Listing(objects=objects, version=str(pages[-1]["metadata"].get("resourceVersion") or ""))
         raise AssertionError("the last attempt returns or raises")
+
+    def _pages(self, kind: Kind, *, namespace: str | None, labels: str, fields: str, metadata_only: bool) -> t.Iterator[Json]:
+        query = {"limit": str(_PAGE), **_selected(labels, fields)}
+        while True:
+            accept = {"Accept": _METADATA_LIST} if metadata_only else {}
+            page = self._request("GET", kind.path(namespace=namespace), f"kubernetes:list {kind.resource}", query=query, headers=accept)
+            yield page
+            if not (following := page["metadata"].get("continue")):
+                return
+            query["continue"] = following
+
+    def watch(self, kind: Kind, *, version: str, seconds: float, namespace: str | None = None, labels: str = "") -> t.Iterator[Event]:
+        """What happens to a collection after ``version``: (type, object), bookmarks included, until ``seconds`` are over.
+
+        The request is made at once, its events are read when asked for. ListExpired where the server no longer knows that version: the
+        collection has to be listed again. A connection that breaks ends the events as the timeout does.
+        """
+        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(max(1, int(seconds))), **_selected(labels, "")}
+        action = f"kubernetes:watch {kind.resource}"
+        query |= {"resourceVersion": version} if version else {}
+        silence = min(seconds + _CONNECT_SECONDS, _SILENCE_SECONDS)
+        reply = self._reply("GET", kind.path(namespace=namespace), action, query=query, read_seconds=silence, stream=True)
+        return self._events(action, reply)
+
+    def _events(self, action: str, reply: t.Any) -> t.Iterator[Event]:
+        try:
+            for line in _lines(reply):
+                event = _parsed(line)
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    text = json.dumps(status).encode()
+                    hint = self._connection.identity_hint
+                    raise refused(action, self._connection.host, status.get("code", 500), text, identity_hint=hint)
+                yield event["type"], event["object"]
+        except (urllib3.exceptions.HTTPError, OSError):
+            return
+        finally:
+            reply.close()
+
+    def log(self, pod: Object, container: str, *, lines: int, previous: bool = False) -> str:
+        """The last lines that a container has written; of the one before its restart with ``previous``."""
+        query = {"container": container, "tailLines": str(lines), **({"previous": "true"} if previous else {})}
+        path = f"{POD.path(namespace=namespace_of(pod), name=name_of(pod))}/log"
+        reply = self._reply("GET", path, "kubernetes:get pods/log", query=query, headers={"Accept": "*/*"})
+        return str(reply.data.decode(errors="replace")).strip()
+
+    def evict(self, eviction: Object) -> None:
+        """Ask for a pod's eviction until it is granted: a PodDisruptionBudget may not allow it yet (429). One that is gone is not missed.
+
+        WaitFailed after the timeout, in the API server's words. Source: Kubernetes documentation, API-initiated Eviction.
+        """
+        path = f"{POD.path(namespace=namespace_of(eviction), name=name_of(eviction))}/eviction"
+        action, end, told = "kubernetes:create pods/eviction", time.monotonic() + self.timeout, False
+        while True:
+            reply = self._reply("POST", path, action, body=eviction, accepted=(404, 429), repeat=False)
+            if reply.status != 429:
+                return
+            reason = said(reply.status, reply.data)[1].rstrip(".")
+            if time.monotonic() > end:
+                hint = "A PodDisruptionBudget or the API server does not let it go; running again goes on from here."
+                raise WaitFailed(f"Pod {target_of(eviction)} could not be evicted within {self.timeout:.0f} s: {reason}.", hint=hint)
+            if not told:
+                self._tell(f"Pod {target_of(eviction)}: waiting to evict it: {reason}")
+                told = True
+            time.sleep(min(self.interval, _EVICTION_PAUSE))
 
     def apply(self, manifest: Object, *, dry_run: bool = False) -> Json:
         """Server-side apply as our field manager; returns the object as it then is, or with ``dry_run`` would be."""
@@ -100,16 +188,26 @@ class Kubernetes:
         return self._request("PATCH", path, f"kubernetes:patch {kind.resource}", query=query, headers=headers, body=manifest)
 
     def delete(self, obj: Object) -> None:
-        """Delete this very object (its uid, where it says one); its dependents go first. One that is gone is not missed."""
+        """Delete this very object (its uid, where it says one); its dependents go first, unless it says another ``propagationPolicy``.
+
+        One that is gone is not missed.
+        """
         kind = kind_of(obj)
-        options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+        options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": obj.get("propagationPolicy", "Foreground")}
         if uid := obj["metadata"].get("uid"):
             options["preconditions"] = {"uid": uid}
         path = kind.path(namespace=namespace_of(obj), name=name_of(obj))
         self._find("DELETE", path, f"kubernetes:delete {kind.resource}", headers={"Content-Type": "application/json"}, body=options)
 
     def call(self, action: str, request: Object) -> Json:
-        """Make the call of a plan's step: ``kubernetes:patch RESOURCE`` applies the request, ``kubernetes:delete RESOURCE`` deletes it."""
+        """Make the call of a plan's step.
+
+        ``kubernetes:patch RESOURCE`` applies the request, ``kubernetes:delete RESOURCE`` deletes it, ``kubernetes:create pods/eviction``
+        evicts the pod.
+        """
+        if action == "kubernetes:create pods/eviction":
+            self.evict(request)
+            return {}
         if action.startswith("kubernetes:patch "):
             return self.apply(request)
         if action.startswith("kubernetes:delete "):
@@ -192,6 +290,24 @@ class Kubernetes:
         body: Object | None = None,
         missing: bool = False,
     ) -> Json:
+        reply = self._reply(method, path, action, query=query, headers=headers, body=body, accepted=(404,) if missing else ())
+        return {} if reply.status == 404 else _parsed(reply.data)
+
+    def _reply(
+        self,
+        method: str,
+        path: str,
+        action: str,
+        *,
+        query: t.Mapping[str, str] | None = None,
+        headers: t.Mapping[str, str] | None = None,
+        body: Object | None = None,
+        accepted: t.Container[int] = (),
+        repeat: bool = True,
+        read_seconds: float = _READ_SECONDS,
+        stream: bool = False,
+    ) -> t.Any:
+        """The server's reply; an error where its status is one that is not ``accepted``. Overload is asked again with ``repeat``."""
         host = self._connection.host
         url = f"{host}{path}?{urlencode(query)}" if query else f"{host}{path}"
         sent = {"Accept": "application/json", "User-Agent": "gpuops.eks", **self._connection.authorization(), **(headers or {})}
@@ -201,16 +317,27 @@ class Kubernetes:
                 url,
                 headers=sent,
                 body=None if body is None else json.dumps(body).encode(),
-                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
-                retries=self._retries,
+                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=read_seconds),
+                retries=self._retries if repeat else self._once,
+                preload_content=not stream,
             )
+            if reply.status >= 400 and reply.status not in accepted:
+                raise refused(action, host, reply.status, reply.data, identity_hint=self._connection.identity_hint)
         except urllib3.exceptions.HTTPError as error:
             raise unreachable(action, host, error) from error
-        if missing and reply.status == 404:
-            return {}
-        if reply.status >= 400:
-            raise refused(action, host, reply.status, reply.data, identity_hint=self._connection.identity_hint)
-        return _parsed(reply.data)
+        return reply
+
+
+def _selected(labels: str, fields: str) -> dict[str, str]:
+    return {**({"labelSelector": labels} if labels else {}), **({"fieldSelector": fields} if fields else {})}
+
+
+def _lines(reply: t.Any) -> t.Iterator[bytes]:
+    """The lines of a reply as they come: urllib3's own iterator waits for more of them."""
+    begun = b""
+    for chunk in reply.stream(None):
+        *lines, begun = (begun + chunk).split(b"\n")
+        yield from (line for line in lines if line.strip())
 
 
 def _parsed(data: bytes) -> Json:
