@@ -16,7 +16,7 @@ OURS = "ansible_collections.gpuops.eks.plugins.module_utils."
 ALLOWED_OTHERS = {"ansible.module_utils.common.validation"}
 ALLOWED_STDLIB = {
     "__future__", "base64", "collections", "copy", "dataclasses", "datetime", "decimal", "difflib", "fnmatch", "functools", "hashlib",
-    "ipaddress", "itertools", "json", "math", "re", "string", "textwrap", "types", "typing",
+    "ipaddress", "itertools", "json", "math", "operator", "re", "string", "textwrap", "types", "typing",
 }  # fmt: skip
 FILES = sorted(path for package in PURE for path in (UTILS / package).glob("**/*.py"))
 

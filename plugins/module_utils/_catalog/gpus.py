@@ -90,6 +90,12 @@ def gpu_of(instance_type_or_family: str) -> t.Optional[Gpu]:
     return _BY_FAMILY.get(family_of(instance_type_or_family))
 
 
+def product_of(name: str) -> t.Optional[Gpu]:
+    """The product by its key (a100-40), its label (NVIDIA-A100-SXM4-40GB, of GPUs that are shared or divided too), an instance type or a family."""
+    label = name.partition("-MIG-")[0].removesuffix("-SHARED")
+    return GPUS.get(name) or next((gpu for gpu in GPUS.values() if gpu.product == label), None) or gpu_of(name)
+
+
 def mps_clients(gpu: Gpu) -> int:
     """How many replicas NVIDIA's MPS control daemon takes at most on this product."""
     return _MPS_CLIENTS if gpu.compute >= _MPS_COMPUTE else _MPS_CLIENTS_BEFORE

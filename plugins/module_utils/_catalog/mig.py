@@ -11,6 +11,8 @@ A GPU instance takes a run of memory slices that begins at one of its profile's 
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 import typing as t
 from dataclasses import dataclass
 
@@ -18,6 +20,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._catalog.gpus import GP
 
 Layout = t.Mapping[str, int]
 Placement = tuple[str, int]
+Counts = tuple[int, ...]
 
 SOURCE = (
     "NVIDIA MIG User Guide, Supported MIG Profiles: https://docs.nvidia.com/datacenter/tesla/mig-user-guide/supported-mig-profiles.html"
@@ -127,44 +130,94 @@ def products_with(profile: str) -> tuple[str, ...]:
     return tuple(key for key, profiles in PROFILES.items() if profile in profiles)
 
 
+@functools.lru_cache(maxsize=None)
+def _combinations(key: str) -> dict[Counts, tuple[Placement, ...]]:
+    """Every combination of instances that one GPU takes, as counts in the order of _ordered, each with the starts of its instances.
+
+    Those of most compute slices come first. High starts are preferred, which leaves room for large instances.
+    """
+    cores, media = (max(getattr(profile, name) for profile in PROFILES[key].values()) for name in ("compute", "media"))
+    states: dict[tuple[Counts, int], tuple[Placement, ...]] = {((), 0): ()}
+    for profile in _ordered(key):
+        sets = [(starts, _slices(profile, starts)) for starts in _starts(profile)]
+        grown: dict[tuple[Counts, int], tuple[Placement, ...]] = {}
+        for (counts, used), placed in states.items():
+            for starts, run in sets:
+                if not used & run:
+                    grown.setdefault(((*counts, len(starts)), used | run), (*placed, *((profile.name, start) for start in starts)))
+        states = grown
+    found: dict[Counts, tuple[Placement, ...]] = {}
+    for (counts, _used), placed in states.items():
+        if _sum(key, counts, "compute") <= cores and _sum(key, counts, "media") <= media:
+            found.setdefault(counts, placed)
+    return dict(sorted(found.items(), key=lambda item: (-_sum(key, item[0], "compute"), -_sum(key, item[0], "size"))))
+
+
+@functools.lru_cache(maxsize=None)
+def _ordered(key: str) -> tuple[Profile, ...]:
+    return tuple(sorted(PROFILES[key].values(), key=lambda profile: (-profile.size, -profile.compute, profile.name)))
+
+
+def _starts(profile: Profile) -> t.Iterator[tuple[int, ...]]:
+    """Every set of starts at which instances of one profile stand side by side."""
+    high_first = sorted(profile.starts, reverse=True)
+    return itertools.chain.from_iterable(itertools.combinations(high_first, number) for number in range(profile.most + 1))
+
+
+def _slices(profile: Profile, starts: t.Iterable[int]) -> int:
+    """The memory slices, one bit each, that instances at these starts take; starts of a profile never overlap each other."""
+    return sum(((1 << profile.size) - 1) << start for start in starts)
+
+
+def _sum(key: str, counts: Counts, name: str) -> int:
+    """The whole combination's compute slices, memory slices or media engines."""
+    return sum(map(operator.mul, counts, (getattr(profile, name) for profile in _ordered(key))))
+
+
 def pack(key: str, layout: Layout) -> Packing:
     """What of a layout fits on one GPU: as many compute slices as can be, by exact search over all legal placements.
 
     Profiles that the product does not have are left over. Raises KeyError for a product without MIG.
     """
-    profiles = PROFILES[key]
-    wanted = [profiles[name] for name, count in layout.items() if name in profiles for _each in range(min(count, profiles[name].most))]
-    ordered = tuple(sorted(wanted, key=lambda profile: (-profile.size, -profile.compute, profile.name)))
-    whole = max(profiles.values(), key=lambda profile: profile.compute)
-    placed = _search(ordered, whole.compute, max(profile.media for profile in profiles.values()))
-    taken = {slice_ for name, start in placed for slice_ in range(start, start + profiles[name].size)}
-    counts = [name for name, _start in placed]
-    left = {name: count - counts.count(name) for name, count in layout.items() if count > counts.count(name)}
-    return Packing(placed=placed, left=left, free=tuple(slice_ for slice_ in range(GPUS[key].mig_slices) if slice_ not in taken))
+    return divide(key, layout, 1)[0]
 
 
-def _search(profiles: tuple[Profile, ...], compute: int, media: int) -> tuple[Placement, ...]:
-    """The best placements: most compute slices, then most memory slices. High starts first, which leaves room for large instances."""
+def divide(key: str, layout: Layout, gpus: int) -> tuple[Packing, ...]:
+    """What of a layout fits on several GPUs, one Packing for each; what is left over is said by all of them. As exact as pack."""
+    wanted = tuple(layout.get(profile.name, 0) for profile in _ordered(key))
+    combinations, placed = _combinations(key), _division(key, wanted, gpus)
+    chosen = [name for counts in placed for name, _start in combinations[counts]]
+    left = {name: count - chosen.count(name) for name, count in layout.items() if count > chosen.count(name)}
+    return tuple(Packing(placed=combinations[counts], left=left, free=_free(key, combinations[counts])) for counts in placed)
+
+
+def _free(key: str, placed: t.Iterable[Placement]) -> tuple[int, ...]:
+    taken = {slice_ for name, start in placed for slice_ in range(start, start + PROFILES[key][name].size)}
+    return tuple(slice_ for slice_ in range(GPUS[key].mig_slices) if slice_ not in taken)
+
+
+def _division(key: str, wanted: Counts, gpus: int) -> list[Counts]:
+    """The combination of each GPU that together have most of the compute slices that are wanted."""
+    cores = {counts: _sum(key, counts, "compute") for counts in _combinations(key)}
+    whole = max(cores.values())
 
     @functools.lru_cache(maxsize=None)
-    def best(index: int, used: int, compute: int, media: int) -> tuple[tuple[int, int], tuple[Placement, ...]]:
-        if index == len(profiles):
-            return (0, 0), ()
-        profile = profiles[index]
-        found = None
-        if profile.compute <= compute and profile.media <= media:
-            for start in sorted(profile.starts, reverse=True):
-                run = ((1 << profile.size) - 1) << start
-                if used & run:
-                    continue
-                (cores, memory), rest = best(index + 1, used | run, compute - profile.compute, media - profile.media)
-                score = (cores + profile.compute, memory + profile.size)
-                if found is None or score > found[0]:
-                    found = score, ((profile.name, start), *rest)
-        without = best(index + 1, used, compute, media)
-        return without if found is None or without[0] > found[0] else found
+    def best(wanted: Counts, gpus: int) -> tuple[int, tuple[Counts, ...]]:
+        if not gpus:
+            return 0, ()
+        possible = min(_sum(key, wanted, "compute"), gpus * whole)
+        found: tuple[int, tuple[Counts, ...]] = (-1, ())
+        for option in cores:
+            if found[0] == possible or cores[option] + (gpus - 1) * whole <= found[0]:
+                break  # no later option has more compute slices
+            if any(map(operator.gt, option, wanted)):
+                continue
+            score, rest = best(tuple(map(operator.sub, wanted, option)), gpus - 1)
+            if score + cores[option] > found[0]:
+                found = score + cores[option], (option, *rest)
+        return found
 
-    return best(0, 0, compute, media)[1]
+    return list(best(wanted, gpus)[1])
 
 
 def misfit(key: str, layout: Layout) -> t.Optional[str]:

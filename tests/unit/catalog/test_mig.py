@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import itertools
 import typing as t
+from collections import Counter
 
 import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._catalog.gpus import GPUS, gpu_of, mps_clients
 from ansible_collections.gpuops.eks.plugins.module_utils._catalog.instances import GPU_FAMILIES
-from ansible_collections.gpuops.eks.plugins.module_utils._catalog.mig import PROFILES, Profile, misfit, pack, products_with
+from ansible_collections.gpuops.eks.plugins.module_utils._catalog.mig import PROFILES, Profile, divide, misfit, pack, products_with
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -165,6 +166,25 @@ def test_wanting_more_never_places_less(case: Wanted, data: st.DataObject) -> No
     assert compute_of(key, more) >= compute_of(key, layout)
     if misfit(key, more) is None:
         assert misfit(key, layout) is None
+
+
+@given(wanted(most=3), st.data())
+def test_what_fits_gpu_by_gpu_fits_when_it_is_wanted_as_a_sum(case: Wanted, data: st.DataObject) -> None:
+    key, first = case[0], dict(Counter(name for name, _start in pack(*case).placed))
+    others = data.draw(st.lists(st.dictionaries(st.sampled_from(sorted(PROFILES[key])), st.integers(1, 3), max_size=3), max_size=2))
+    layouts = [first, *(dict(Counter(name for name, _start in pack(key, other).placed)) for other in others)]
+    total = sum((Counter(layout) for layout in layouts), Counter())
+    packings = divide(key, total, len(layouts))
+    assert len(packings) == len(layouts)
+    assert not any(packing.left for packing in packings)
+    assert sum((Counter(name for name, _start in packing.placed) for packing in packings), Counter()) == total
+    assert all(misfit(key, Counter(name for name, _start in packing.placed)) is None for packing in packings)
+
+
+def test_a_scarce_profile_is_spread_over_the_gpus() -> None:
+    packings = divide("a100-40", {"1g.5gb": 6, "1g.5gb+me": 2, "2g.10gb": 1, "3g.20gb": 1}, 2)
+    assert [[name for name, _start in packing.placed].count("1g.5gb+me") for packing in packings] == [1, 1]
+    assert {tuple(packing.left.items()) for packing in divide("a100-40", {"1g.5gb": 57}, 8)} == {(("1g.5gb", 1),)}
 
 
 @given(wanted(most=2))
