@@ -11,7 +11,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_PRESENT_LABEL, NODEPOOL_LABEL
-from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import is_deleting, labels_of, name_of
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import annotations_of, is_deleting, labels_of, name_of
 from ansible_collections.gpuops.eks.plugins.module_utils._model.quantity import counts
 
 NVIDIA = "nvidia.com/"
@@ -62,6 +62,9 @@ class Node:
     schedulable: bool = True
     deleting: bool = False
     os_image: str = ""
+    pods: int | None = None
+    annotations: t.Mapping[str, str] = field(default_factory=dict)
+    uid: str = ""
 
     @classmethod
     def from_api(cls, obj: t.Mapping[str, t.Any]) -> Node:
@@ -76,12 +79,20 @@ class Node:
             schedulable=not obj.get("spec", {}).get("unschedulable"),
             deleting=is_deleting(obj),
             os_image=(status.get("nodeInfo") or {}).get("osImage", ""),
+            pods=counts(status.get("allocatable"), "pods").get("pods"),
+            annotations=annotations_of(obj),
+            uid=obj["metadata"].get("uid", ""),
         )
 
     @property
     def bottlerocket(self) -> bool:
         """Whether it runs Bottlerocket, whose NVIDIA variants contain a device plugin. No label of every such node says so."""
         return self.os_image.startswith("Bottlerocket")
+
+    @property
+    def auto_mode(self) -> bool:
+        """Whether EKS Auto Mode made it, whose nodes have a device plugin of their own. Source: EKS User Guide, EKS Auto Mode."""
+        return self.labels.get("eks.amazonaws.com/compute-type") == "auto"
 
     @property
     def instance_type(self) -> str | None:
@@ -108,7 +119,9 @@ class Node:
 
     @property
     def _labelled_gpus(self) -> int | None:
-        values = (self.labels.get(label, "") for label in _COUNT_LABELS)
+        # With MIG strategy single GPU feature discovery counts MIG devices. Source: NVIDIA k8s-device-plugin, internal/lm.
+        instances = self.labels.get("nvidia.com/mig.strategy") == "single"
+        values = (self.labels.get(label, "") for label in _COUNT_LABELS[instances:])
         return next((int(value) for value in values if value.isdigit()), None)
 
     def gpus(self, catalog: Catalog) -> int | None:

@@ -48,6 +48,13 @@ SECRET = Kind(api_version="v1", kind="Secret", plural="secrets")
 SERVICE_ACCOUNT = Kind(api_version="v1", kind="ServiceAccount", plural="serviceaccounts")
 DAEMON_SET = Kind(api_version="apps/v1", kind="DaemonSet", plural="daemonsets")
 DEPLOYMENT = Kind(api_version="apps/v1", kind="Deployment", plural="deployments")
+CLUSTER_ROLE = Kind(api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", plural="clusterroles", namespaced=False)
+CLUSTER_ROLE_BINDING = Kind(
+    api_version="rbac.authorization.k8s.io/v1", kind="ClusterRoleBinding", plural="clusterrolebindings", namespaced=False
+)
+#: Not tied to a version: which one is served depends on Kubernetes'.
+RESOURCE_SLICE = Kind(api_version="resource.k8s.io/v1", kind="ResourceSlice", plural="resourceslices", namespaced=False)
+CLUSTER_POLICY = Kind(api_version="nvidia.com/v1", kind="ClusterPolicy", plural="clusterpolicies", namespaced=False)
 NODE_POOL = Kind(api_version="karpenter.sh/v1", kind="NodePool", plural="nodepools", namespaced=False)
 NODE_CLAIM = Kind(api_version="karpenter.sh/v1", kind="NodeClaim", plural="nodeclaims", namespaced=False)
 NODE_OVERLAY = Kind(api_version="karpenter.sh/v1alpha1", kind="NodeOverlay", plural="nodeoverlays", namespaced=False)
@@ -61,9 +68,10 @@ _GITOPS_LABELS = {
     "helm.toolkit.fluxcd.io/name": "Flux",
 }
 
-_CORE = (NAMESPACE, NODE, POD, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, DAEMON_SET, DEPLOYMENT)
+_CORE = (NAMESPACE, NODE, POD, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, DAEMON_SET, DEPLOYMENT, CLUSTER_ROLE, CLUSTER_ROLE_BINDING)
 _KARPENTER = (NODE_POOL, NODE_CLAIM, NODE_OVERLAY, EC2_NODE_CLASS)
-_KINDS = {(kind.api_version, kind.kind): kind for kind in (*_CORE, *_KARPENTER)}
+_OTHERS = (RESOURCE_SLICE, CLUSTER_POLICY)
+_KINDS = {(kind.api_version, kind.kind): kind for kind in (*_CORE, *_KARPENTER, *_OTHERS)}
 
 
 def kind_of(obj: Object) -> Kind:
@@ -86,6 +94,11 @@ def labels_of(obj: Object) -> dict[str, str]:
 
 def annotations_of(obj: Object) -> dict[str, str]:
     return dict(obj["metadata"].get("annotations") or {})
+
+
+def controller_of(obj: Object) -> Object | None:
+    """The ownerReference of the controller that keeps it; None where nobody would make it again."""
+    return next((owner for owner in obj["metadata"].get("ownerReferences") or () if owner.get("controller")), None)
 
 
 def gitops_tool(obj: Object) -> str | None:

@@ -82,11 +82,17 @@ def test_pool_and_capacity_type(labels: dict[str, str], pool: str | None, capaci
 
 def test_from_api() -> None:
     obj = {
-        "metadata": {"name": "n", "labels": {"a": "b"}, "deletionTimestamp": "2026-01-31T12:00:00Z"},
+        "metadata": {
+            "name": "n",
+            "uid": "u",
+            "labels": {"a": "b"},
+            "annotations": {"c": "d"},
+            "deletionTimestamp": "2026-01-31T12:00:00Z",
+        },
         "spec": {"unschedulable": True, "taints": [{"key": "k", "effect": "NoSchedule"}]},
         "status": {
             "capacity": {"cpu": "8", "nvidia.com/gpu": "10"},
-            "allocatable": {"cpu": "7910m", "nvidia.com/gpu": "9"},
+            "allocatable": {"cpu": "7910m", "nvidia.com/gpu": "9", "pods": "29"},
             "conditions": [{"type": "Ready", "status": "Unknown"}],
             "nodeInfo": {"osImage": "Bottlerocket OS 1.57.0 (aws-k8s-1.33-nvidia)"},
         },
@@ -101,7 +107,23 @@ def test_from_api() -> None:
         schedulable=False,
         deleting=True,
         os_image="Bottlerocket OS 1.57.0 (aws-k8s-1.33-nvidia)",
+        pods=29,
+        annotations={"c": "d"},
+        uid="u",
     )
+
+
+@pytest.mark.parametrize(("strategy", "gpus"), [("single", 8), ("mixed", 56), (None, 56)])
+def test_with_mig_strategy_single_the_label_counts_instances_and_not_gpus(strategy: str | None, gpus: int) -> None:
+    labels = {"nvidia.com/gpu.count": "56", "node.kubernetes.io/instance-type": "p4d.24xlarge"}
+    labels |= {"nvidia.com/mig.strategy": strategy} if strategy else {}
+    found = node(labels)
+    assert (found.gpus({"p4d.24xlarge": Hardware(gpus=8)}), found.needs_catalog) == (gpus, strategy == "single")
+
+
+@pytest.mark.parametrize(("labels", "auto"), [({"eks.amazonaws.com/compute-type": "auto"}, True), ({}, False)])
+def test_what_a_node_of_auto_mode_is(labels: dict[str, str], auto: bool) -> None:
+    assert node(labels).auto_mode is auto
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,271 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to the collection.
+
+"""Nodes that have to be drained before they share their GPUs in another way: which, why, and by which calls. Pure.
+
+What a node does now is read from the plugin's pod that runs there, so that a run that was interrupted goes on where it stopped: a node
+whose pods are those of the new configuration is only uncordoned. Sources: NVIDIA k8s-device-plugin, cmd/mps-control-daemon (clients lose
+their server, the compute mode changes); NVIDIA MIG User Guide (no process may hold a GPU that is cut in another way).
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import NVIDIA, Node
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
+    NODE,
+    POD,
+    Object,
+    annotations_of,
+    controller_of,
+    is_deleting,
+    name_of,
+    namespace_of,
+    target_of,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pod_requests import effective_requests
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step
+
+CORDON_ANNOTATION = "gpuops.eks/cordoned"
+MPS = "mps"
+
+_MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+_FINISHED = ("Succeeded", "Failed")
+_NAMED = 5
+
+#: What a node does with its GPUs, as the plugin's pods say by their annotation: strategy, replicas, resources of one GPU, mig.
+Shares = t.Mapping[str, t.Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A node that a configuration selects, and our pods on it. ``present`` is None where no pod says what the node does.
+
+    ``stale`` are our pods that have to be made again, the MPS control daemon first; ``daemon`` says whether one of them, or one that must
+    go, is an MPS control daemon.
+    """
+
+    node: Node
+    configuration: str
+    wanted: Shares
+    gpus: int | None = None
+    present: Shares | None = None
+    stale: tuple[Object, ...] = ()
+    daemon: bool = False
+
+    @property
+    def cordoned(self) -> bool:
+        """Whether a run of ours has cordoned it and has not come to its end."""
+        return CORDON_ANNOTATION in self.node.annotations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A node that goes from one way of sharing to another: why it has to be drained, and the pods that hold its GPUs."""
+
+    seen: Seen
+    reasons: tuple[str, ...]
+    holders: tuple[Object, ...] = field(default=())
+
+    @property
+    def node(self) -> Node:
+        return self.seen.node
+
+    @property
+    def why(self) -> str:
+        return "; ".join(self.reasons)
+
+    @property
+    def evicted(self) -> list[Object]:
+        """The pods that are asked to leave; those of DaemonSets would come straight back."""
+        return [pod for pod in self.holders if not _of_daemon_set(pod) and not is_deleting(pod)]
+
+    @property
+    def stuck(self) -> list[Object]:
+        """Those that nobody would make again."""
+        return [pod for pod in self.evicted if controller_of(pod) is None]
+
+
+def may_need_drain(seen: Seen) -> bool:
+    """Whether the node's pods have to be looked at: some ways of sharing give fewer shares, or take all clients' server."""
+    if seen.present is None:
+        return seen.daemon
+    before, after = seen.present["resources"], seen.wanted["resources"]
+    return bool(_always(seen)) or any(count > after.get(name, 0) for name, count in before.items())
+
+
+def moves(nodes: t.Iterable[Seen], pods: t.Mapping[str, t.Sequence[Object]]) -> list[Move]:
+    """The nodes that need a drain, with ``pods`` by node; those that an interrupted run has cordoned come first."""
+    found = []
+    for seen in nodes:
+        holders = [pod for pod in pods.get(seen.node.name, ()) if holds(pod, seen)]
+        reasons = _always(seen) + _overbooked(seen, holders)
+        if reasons:
+            found.append(Move(seen=seen, reasons=tuple(reasons), holders=tuple(holders)))
+    return sorted(found, key=lambda move: (not move.seen.cordoned, move.node.name))
+
+
+def holds(pod: Object, seen: Seen) -> bool:
+    """Whether a pod holds GPUs of the node by a resource of its present or coming configuration."""
+    if (pod.get("status") or {}).get("phase") in _FINISHED or _MIRROR_ANNOTATION in annotations_of(pod):
+        return False
+    names = {*seen.wanted["resources"], *(seen.present or {}).get("resources", ())}
+    return any(count and name in names for name, count in effective_requests(pod["spec"], NVIDIA).items())
+
+
+def _always(seen: Seen) -> list[str]:
+    """Why the node needs a drain whatever its pods ask for."""
+    wanted, present = seen.wanted, seen.present
+    to_mps = wanted["strategy"] == MPS
+    if present is None:
+        return ["out of MPS"] if seen.daemon and not to_mps else []
+    from_mps = present["strategy"] == MPS
+    found = []
+    if to_mps and not from_mps:
+        found.append("into MPS")
+    elif (from_mps and not to_mps) or (seen.daemon and not to_mps):
+        found.append("out of MPS")
+    elif to_mps and present["replicas"] != wanted["replicas"]:
+        found.append(f"MPS replicas {present['replicas']} to {wanted['replicas']}")
+    elif to_mps and seen.daemon:
+        found.append("the MPS control daemon restarts")
+    if (present.get("mig") or None) != (wanted.get("mig") or None):
+        found.append(f"MIG {_mig(present)} to {_mig(wanted)}")
+    return found
+
+
+def _overbooked(seen: Seen, holders: t.Iterable[Object]) -> list[str]:
+    """Resources of which the node's pods hold more than it will advertise; a name that it will not know any more is one of them."""
+    if seen.present is None or seen.present["resources"] == seen.wanted["resources"]:
+        return []
+    held: dict[str, int] = {}
+    for pod in holders:
+        for name, count in effective_requests(pod["spec"], NVIDIA).items():
+            held[name] = held.get(name, 0) + count
+    found = []
+    for name in sorted(seen.present["resources"]):
+        share = seen.wanted["resources"].get(name, 0)
+        will_be = 0 if share == 0 else None if seen.gpus is None else share * seen.gpus
+        if will_be is not None and held.get(name, 0) > will_be:
+            found.append(f"its pods hold {held[name]} {name}, of which it will have {will_be}")
+    return found
+
+
+def _mig(shares: Shares) -> str:
+    mig = shares.get("mig")
+    if not mig:
+        return "off"
+    layout = ", ".join(f"{profile} x {count}" for profile, count in sorted((mig.get("layout") or {}).items()))
+    return f"{mig['strategy']} ({layout})" if layout else str(mig["strategy"])
+
+
+def refusal(found: t.Sequence[Move], *, drain: bool) -> str:
+    """Why these nodes are not touched, and what to set; empty where nothing is in the way. Nodes without pods on their GPUs need no consent."""
+    lines = [line for move in found for line in _stuck(move)]
+    if lines:
+        return "\n".join(lines)
+    occupied = [move for move in found if move.evicted]
+    if drain or not occupied:
+        return ""
+    listed = "\n".join(f"{move.node.name}: {move.why}; holding its GPUs: {_some(move.evicted)}" for move in occupied)
+    count = f"{len(occupied)} {'node has' if len(occupied) == 1 else 'nodes have'}"
+    return (
+        f"{count} to be drained before GPUs are shared in another way:\n{listed}\n"
+        "Set drain: true to have these pods evicted, node by node (max_unavailable at once), or move them yourself and run again; "
+        "check mode shows every step."
+    )
+
+
+def _stuck(move: Move) -> list[str]:
+    return [
+        f"Node {move.node.name} cannot be drained ({move.why}): pod {target_of(pod)} has no controller, nobody would make it again. "
+        "As kubectl drain does without --force, this is left to you: delete the pod, or run it by a Deployment or Job."
+        for pod in move.stuck
+    ]
+
+
+def stays(found: t.Iterable[Move]) -> list[str]:
+    """Warnings: pods of DaemonSets hold GPUs and are not evicted, since they would come straight back."""
+    return [
+        f"Node {move.node.name} ({move.why}): {_some(pods)} of a DaemonSet holds GPUs and is not evicted; restart it afterwards."
+        for move in found
+        if (pods := [pod for pod in move.holders if _of_daemon_set(pod)])
+    ]
+
+
+def batches(found: t.Sequence[Move], size: int) -> list[list[Move]]:
+    """As many nodes at once as may be unavailable."""
+    return [list(found[start : start + size]) for start in range(0, len(found), size)]
+
+
+def cordon(move: Move) -> Plan:
+    """Mark the node as ours to uncordon and keep new pods off it; nothing where that is done."""
+    if move.seen.cordoned:
+        return Plan()
+    spec = {"spec": {"unschedulable": True}}
+    manifest = _node(move.node, {"annotations": {CORDON_ANNOTATION: move.why}}) | spec
+    fields = (f"metadata.annotations[{CORDON_ANNOTATION}]", "spec.unschedulable")
+    return _patch(move.node, fields, f"drained: {move.why}", manifest)
+
+
+def uncordon(node: Node) -> Plan:
+    """Give back what ``cordon`` has set: an object without these fields, applied by the same field manager.
+
+    Where somebody else has cordoned the node too, it stays cordoned. Source: Kubernetes documentation, Server-Side Apply.
+    """
+    fields = (f"metadata.annotations[{CORDON_ANNOTATION}]", "spec.unschedulable")
+    return _patch(node, fields, "it shares its GPUs as wanted", _node(node, {}))
+
+
+def _node(node: Node, metadata: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """With its uid: otherwise an apply would make a node that has gone meanwhile."""
+    return {"apiVersion": NODE.api_version, "kind": NODE.kind, "metadata": {"name": node.name, "uid": node.uid, **metadata}}
+
+
+def _patch(node: Node, fields: tuple[str, ...], reason: str, manifest: Object) -> Plan:
+    step = Step(
+        action=f"kubernetes:patch {NODE.resource}", target=node.name, effect="update", fields=fields, reason=reason, request=manifest
+    )
+    return Plan(steps=(step,))
+
+
+def evict(move: Move) -> Plan:
+    """Ask each pod on the node's GPUs to leave. Source: Kubernetes documentation, API-initiated Eviction."""
+    return Plan(steps=tuple(_eviction(pod, f"node {move.node.name}: {move.why}") for pod in move.evicted))
+
+
+def _eviction(pod: Object, reason: str) -> Step:
+    request: dict[str, t.Any] = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name_of(pod), "namespace": namespace_of(pod)},
+        "deleteOptions": {"preconditions": {"uid": pod["metadata"].get("uid")}},
+    }
+    return Step(action="kubernetes:create pods/eviction", target=target_of(pod), effect="delete", reason=reason, request=request)
+
+
+def restart(seen: Seen) -> Plan:
+    """Delete our pods that have to be made again, or to go, in their order."""
+    return Plan(steps=tuple(delete_pod(pod, f"node {seen.node.name}: to run with the new configuration") for pod in seen.stale))
+
+
+def delete_pod(pod: Object, reason: str) -> Step:
+    """Delete this very pod; a controller that it has makes another one, which is why the effect is a replacement."""
+    metadata = {"name": name_of(pod), "namespace": namespace_of(pod), "uid": pod["metadata"].get("uid")}
+    request = {"apiVersion": POD.api_version, "kind": POD.kind, "metadata": metadata, "propagationPolicy": "Background"}
+    effect: t.Literal["replace", "delete"] = "replace" if controller_of(pod) else "delete"
+    return Step(action=f"kubernetes:delete {POD.resource}", target=target_of(pod), effect=effect, reason=reason, request=request)
+
+
+def _of_daemon_set(pod: Object) -> bool:
+    owner = controller_of(pod)
+    return owner is not None and owner.get("kind") == "DaemonSet"
+
+
+def _some(pods: t.Sequence[Object]) -> str:
+    names = sorted(map(target_of, pods))
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
