@@ -16,9 +16,8 @@ GPU, RENAMED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 Shares = dict[str, t.Any]
 
 
-def shares(strategy: str = "none", replicas: int = 1, mig: Shares | None = None, **resources: int) -> Shares:
-    counts = {f"nvidia.com/{name}": count for name, count in resources.items()} or {GPU: replicas}
-    return {"strategy": strategy, "replicas": replicas, "resources": counts, "mig": mig}
+def shares(strategy: str = "none", replicas: int = 1, mig: Shares | None = None, resources: dict[str, int] | None = None) -> Shares:
+    return {"strategy": strategy, "replicas": replicas, "resources": resources or {GPU: replicas}, "mig": mig}
 
 
 def sliced(replicas: int) -> Shares:
@@ -30,9 +29,9 @@ def mps(replicas: int) -> Shares:
 
 
 NONE = shares()
-MIXED = shares(mig={"strategy": "mixed", "layout": {"1g.5gb": 7}}, **{"mig-1g.5gb": 7, "gpu": 0})
-SINGLE = shares(mig={"strategy": "single", "layout": {"1g.5gb": 7}}, gpu=7)
-SHARED_NAME = shares("time_slicing", 4, **{"gpu": 0, "gpu.shared": 4})
+MIXED = shares(mig={"strategy": "mixed", "layout": {"1g.5gb": 7}}, resources={"nvidia.com/mig-1g.5gb": 7, GPU: 0})
+SINGLE = shares(mig={"strategy": "single", "layout": {"1g.5gb": 7}}, resources={GPU: 7})
+SHARED_NAME = shares("time_slicing", 4, resources={GPU: 0, RENAMED: 4})
 
 
 def seen(present: Shares | None, wanted: Shares, *, name: str = "n", **more: t.Any) -> Seen:
