@@ -4,8 +4,8 @@
 """Write what follows from the variable model (plugins/module_utils/_model/variables.py).
 
 Each role's meta/argument_specs.yml, meta/main.yml, defaults/main.yml and README.md, docs/variables.md, the JSON schema for editors, the documentation
-fragment of the pool's options, and what becomes of fields that change (docs/cluster-fields.md, docs/pool-fields.md). With ``--check`` nothing is written: it ends with 1
-where a file differs, and names it.
+fragment of the pool's options, what becomes of fields that change (docs/cluster-fields.md, docs/pool-fields.md), and the catalogue (docs/gpu-products.md). With ``--check``
+nothing is written: it ends with 1 where a file differs, and names it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import gpu_products
 import yaml
 from cache import ROOT
 
@@ -82,6 +83,23 @@ NOTES: dict[str, list[str]] = {
     "gpu_sharing": [
         "One call of `gpuops.eks.nvidia_device_plugin`. The configurations follow from `sharing` of the pools, and the tolerations from their taints,",
         "so that there is no second place to keep in step.",
+    ],
+    "gpu_operator": [
+        "Comes between the roles `gpu_sharing` and `gpu_workloads`, and does nothing where no pool has `sharing.backend: gpu_operator`. It makes the",
+        "namespace, installs the chart with the values that EKS's images and the pools need (`gpuops.eks.gpu_operator_values`), and waits",
+        "(`gpuops.eks.gpu_operator_info`) until the ClusterPolicy is Ready with the reason Reconciled, every DaemonSet is rolled out, and every node",
+        "has its MIG layout and advertises what its pool says. A layout that failed, and a node on which the operator has given up half way, are said",
+        "by name with what to do. `tasks_from: absent` takes the release away; the chart's custom resource definitions and the labels that the operator",
+        "has put on nodes stay.",
+        "",
+        "**MIG** is for groups of one size: the operator cuts the GPUs of nodes that have joined, stops kubelet for it and may reboot them",
+        "([gpu-operator#2415](https://github.com/NVIDIA/gpu-operator/issues/2415)). A node that an autoscaler buys gets its layout before it joins, by",
+        "the pool's `mig` without this backend. Pods on the node's GPUs make the operator fail or reboot under them: drain the node before its pool",
+        "gets another `mig`. A pool that no longer has any keeps it until its nodes are replaced, unless another of the operator's pools has `mig`.",
+        "",
+        "**Never run here:** NVIDIA's chart and its images. The values were rendered with the chart's source of v26.7.0, and what the operator does is",
+        "imitated by the lab from its source. So the default version, the validator on EKS's images, driver and toolkit of the image under CDI, MIG",
+        "manager's reboot of an EC2 instance, and Bottlerocket are what to look at first on a cluster of your own.",
     ],
     "gpu_workloads": [
         "A Deployment that shows that shares work: two TensorFlow pods, each with one share. It is applied only where the live object differs, so a",
@@ -383,6 +401,7 @@ def generated() -> dict[Path, str]:
     files |= {ROOT / "docs" / "variables.md": reference(), ROOT / "docs" / "schema" / "inventory.json": schema()}
     files[ROOT / "docs" / "cluster-fields.md"] = cluster_fields()
     files[ROOT / "docs" / "pool-fields.md"] = pool_fields()
+    files[ROOT / "docs" / "gpu-products.md"] = gpu_products.page()
     return {**files, ROOT / "plugins" / "doc_fragments" / "_nodepool.py": fragment()}
 
 

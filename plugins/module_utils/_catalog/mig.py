@@ -100,7 +100,7 @@ def _rtx_pro_6000() -> dict[str, Profile]:
 
 
 def _rtx_pro_4500() -> dict[str, Profile]:
-    """Two instances at most. Source: NVIDIA AI Enterprise, Virtual GPU Types for RTX Pro 4500; not seen on the GPU itself (see UNVERIFIED)."""
+    """Two instances at most. Source: NVIDIA AI Enterprise, Virtual GPU Types for RTX Pro 4500 (see UNVERIFIED)."""
     profiles = (
         Profile(name="1g.16gb", size=1, compute=1, most=2, starts=(0, 1)),
         Profile(name="2g.32gb", size=2, compute=2, most=1, starts=(0,)),
@@ -121,8 +121,23 @@ PROFILES: dict[str, dict[str, Profile]] = {
     "rtx-pro-6000": _rtx_pro_6000(),
     "rtx-pro-4500": _rtx_pro_4500(),
 }
-#: Products whose profiles nobody has reported from the GPU itself; their instances need a driver that no stock EKS AMI has.
+#: Products whose profiles are known from documentation only; their instances need a driver that no stock EKS AMI has.
 UNVERIFIED = frozenset({"rtx-pro-4500"})
+
+#: The oldest driver that divides each product. The stock EKS AMIs have 580.
+#: Source: NVIDIA MIG User Guide, Deployment Considerations; RTX PRO 4500: amazon-eks-ami, doc/usage/g7-ami.md.
+MINIMUM_DRIVERS: dict[str, str] = {
+    "a100-40": "450.80.02",
+    "a100-80": "450.80.02",
+    "h100": "525.85.12",
+    "h200": "550.90.07",
+    "b200": "570.133.20",
+    "b300": "580.82.07",
+    "gb200": "570.133.20",
+    "gb300": "580.82.07",
+    "rtx-pro-6000": "575.51.03",
+    "rtx-pro-4500": "595",
+}
 
 
 def products_with(profile: str) -> tuple[str, ...]:

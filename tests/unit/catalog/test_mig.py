@@ -12,7 +12,16 @@ from collections import Counter
 import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._catalog.gpus import GPUS, gpu_of, mps_clients
 from ansible_collections.gpuops.eks.plugins.module_utils._catalog.instances import GPU_FAMILIES
-from ansible_collections.gpuops.eks.plugins.module_utils._catalog.mig import PROFILES, Profile, divide, misfit, pack, products_with
+from ansible_collections.gpuops.eks.plugins.module_utils._catalog.mig import (
+    MINIMUM_DRIVERS,
+    PROFILES,
+    UNVERIFIED,
+    Profile,
+    divide,
+    misfit,
+    pack,
+    products_with,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -200,3 +209,7 @@ def test_nothing_that_fits_is_refused(case: Wanted) -> None:
 def legal(items: t.Sequence[Profile], starts: t.Sequence[int]) -> bool:
     taken = [slice_ for item, start in zip(items, starts, strict=True) for slice_ in range(start, start + item.size)]
     return len(taken) == len(set(taken)) and sum(item.media for item in items) <= 4
+
+
+def test_every_product_with_mig_has_a_driver() -> None:
+    assert set(MINIMUM_DRIVERS) == set(PROFILES) > UNVERIFIED
