@@ -108,13 +108,17 @@ options:
             suboptions:
               strategy:
                 description:
-                  - V(none) gives whole GPUs, V(time_slicing) lets pods take turns. V(mps) is not in this release.
+                  - V(none) gives whole GPUs, V(time_slicing) lets pods take turns.
+                  - V(mps) lets pods run side by side, each with its part of a GPU's memory and of its threads, by NVIDIA's Multi-Process Service.
+                    Such pods need one user id on a node and must not mount something else on C(/dev/shm). It does not go with MIG.
                 type: str
                 choices: [none, time_slicing, mps]
                 default: none
               replicas:
                 description:
-                  - Shares of each GPU, at least 2. For shares of 20 % of a GPU's memory each, V(5).
+                  - Shares of each GPU, or of each MIG instance, at least 2. For shares of 20 % of a GPU's memory each, V(5).
+                  - At most 48 with V(mps), 16 on GPUs whose compute capability is below 7.5. At most 60000 with V(time_slicing), for all GPUs
+                    of a node together, because the plugin's message to the kubelet gets too long.
                 type: int
               backend:
                 description:
@@ -132,12 +136,32 @@ options:
                 description:
                   - Whether pods that ask for more than one share are refused. NVIDIA's own default for time slicing is the opposite, but two
                     shares give a pod no more of a GPU than one.
+                  - With V(mps) V(false) needs a plugin of v0.20.0 or newer.
                 type: bool
                 default: true
+          mig:
+            description:
+              - How Multi-Instance GPU cuts each GPU of these nodes. Whole GPUs when left out.
+              - The module cuts no GPUs; user data of this collection's pools does, or the GPU Operator. This says what to advertise.
+            type: dict
+            suboptions:
+              strategy:
+                description:
+                  - V(mixed) advertises each profile as a resource of its own (C(nvidia.com/mig-1g.5gb)), V(single) all instances as
+                    C(nvidia.com/gpu). V(single) needs one profile.
+                type: str
+                choices: [single, mixed]
+                default: mixed
+              layout:
+                description:
+                  - Number of instances of each profile on each GPU, such as C({1g.5gb: 7}). The profiles have to fit on some GPU together.
+                type: dict
+                required: true
           flags:
             description:
               - The C(flags) block of the plugin's configuration file, in NVIDIA's spelling.
               - Every key and value is checked, since NVIDIA's parser drops what it does not know without a word.
+              - C(migStrategy) and C(mpsRoot) are refused here, because O(device_plugin.configurations[].mig) and O(device_plugin.mps_root) set them.
             type: dict
       image:
         description:
@@ -191,6 +215,31 @@ options:
             description: Effect of the taint; every effect when left out.
             type: str
             choices: [NoSchedule, PreferNoSchedule, NoExecute]
+      feature_discovery:
+        description:
+          - Whether GPU feature discovery runs beside the plugin. It labels nodes with what GPUs they have, through Node Feature Discovery.
+          - Left out, it is no part of the files, as nothing is known of the cluster's Node Feature Discovery.
+        type: bool
+      priority_class:
+        description: PriorityClass of the pods.
+        type: str
+        default: system-node-critical
+      resources:
+        description:
+          - What each container of the pods requests and may use, of C(cpu), C(memory) and C(ephemeral-storage).
+        type: dict
+        suboptions:
+          requests:
+            description: Resource to quantity.
+            type: dict
+          limits:
+            description: Resource to quantity, at least what is requested.
+            type: dict
+      mps_root:
+        description:
+          - Directory of the host in which the MPS control daemon and its clients meet.
+        type: str
+        default: /run/nvidia/mps
   offline:
     description:
       - Whether nothing is asked of AWS. Ids and releases of images are stand-ins then, launch templates are left out, and what only AWS can say of
@@ -275,7 +324,8 @@ SUBNET = {
     "tier": {"type": "str", "choices": ["public", "private", "intra"]},
     "cidr_block": {"type": "str"},
 }
-PLUGIN = {name: DEVICE_PLUGIN_OPTIONS[name] for name in ("image", "namespace", "tolerations")}
+PLUGIN_OPTIONS = ("image", "namespace", "tolerations", "feature_discovery", "priority_class", "resources", "mps_root")
+PLUGIN = {name: DEVICE_PLUGIN_OPTIONS[name] for name in PLUGIN_OPTIONS}
 
 ARGUMENTS = ArgumentSpec(
     options={

@@ -75,13 +75,17 @@ options:
         suboptions:
           strategy:
             description:
-              - V(none) gives whole GPUs, V(time_slicing) lets pods take turns. V(mps) is not in this release.
+              - V(none) gives whole GPUs, V(time_slicing) lets pods take turns.
+              - V(mps) lets pods run side by side, each with its part of a GPU's memory and of its threads, by NVIDIA's Multi-Process Service.
+                Such pods need one user id on a node and must not mount something else on C(/dev/shm). It does not go with MIG.
             type: str
             choices: [none, time_slicing, mps]
             default: none
           replicas:
             description:
-              - Shares of each GPU, at least 2. For shares of 20 % of a GPU's memory each, V(5).
+              - Shares of each GPU, or of each MIG instance, at least 2. For shares of 20 % of a GPU's memory each, V(5).
+              - At most 48 with V(mps), 16 on GPUs whose compute capability is below 7.5. At most 60000 with V(time_slicing), for all GPUs
+                of a node together, because the plugin's message to the kubelet gets too long.
             type: int
           backend:
             description:
@@ -99,12 +103,32 @@ options:
             description:
               - Whether pods that ask for more than one share are refused. NVIDIA's own default for time slicing is the opposite, but two
                 shares give a pod no more of a GPU than one.
+              - With V(mps) V(false) needs a plugin of v0.20.0 or newer.
             type: bool
             default: true
+      mig:
+        description:
+          - How Multi-Instance GPU cuts each GPU of these nodes. Whole GPUs when left out.
+          - The module cuts no GPUs; user data of this collection's pools does, or the GPU Operator. This says what to advertise.
+        type: dict
+        suboptions:
+          strategy:
+            description:
+              - V(mixed) advertises each profile as a resource of its own (C(nvidia.com/mig-1g.5gb)), V(single) all instances as
+                C(nvidia.com/gpu). V(single) needs one profile.
+            type: str
+            choices: [single, mixed]
+            default: mixed
+          layout:
+            description:
+              - Number of instances of each profile on each GPU, such as C({1g.5gb: 7}). The profiles have to fit on some GPU together.
+            type: dict
+            required: true
       flags:
         description:
           - The C(flags) block of the plugin's configuration file, in NVIDIA's spelling.
           - Every key and value is checked, since NVIDIA's parser drops what it does not know without a word.
+          - C(migStrategy) and C(mpsRoot) are refused here, because O(configurations[].mig) and O(mps_root) set them.
         type: dict
   purge_configurations:
     description:
@@ -165,6 +189,31 @@ options:
         description: Effect of the taint; every effect when left out.
         type: str
         choices: [NoSchedule, PreferNoSchedule, NoExecute]
+  feature_discovery:
+    description:
+      - Whether GPU feature discovery runs beside the plugin. It labels nodes with what GPUs they have, through Node Feature Discovery.
+      - Left out, it runs where the cluster serves C(nodefeatures.nfd.k8s-sigs.io). V(true) is refused where it does not.
+    type: bool
+  priority_class:
+    description: PriorityClass of the pods.
+    type: str
+    default: system-node-critical
+  resources:
+    description:
+      - What each container of the pods requests and may use, of C(cpu), C(memory) and C(ephemeral-storage).
+    type: dict
+    suboptions:
+      requests:
+        description: Resource to quantity.
+        type: dict
+      limits:
+        description: Resource to quantity, at least what is requested.
+        type: dict
+  mps_root:
+    description:
+      - Directory of the host in which the MPS control daemon and its clients meet.
+    type: str
+    default: /run/nvidia/mps
   wait_timeout:
     description:
       - Seconds to wait until every node that a configuration selects advertises exactly its GPUs times the replicas. The wait ends
@@ -179,13 +228,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Ten shares of each GPU on nodes of the configuration's label, whole GPUs elsewhere
+- name: Ten shares of each GPU on nodes with the configuration's label, whole GPUs elsewhere
   gpuops.eks.nvidia_device_plugin:
     cluster_name: demo
     region: us-west-2
     configurations:
       - name: default
-      - name: time-slicing-10
+      - name: inference
         sharing:
           strategy: time_slicing
           replicas: 10
@@ -205,6 +254,24 @@ EXAMPLES = r"""
         flags:
           plugin:
             deviceListStrategy: [cdi-cri]
+
+- name: Five clients of each GPU side by side by MPS, and shared MIG instances, on the nodes that carry these labels
+  gpuops.eks.nvidia_device_plugin:
+    cluster_name: demo
+    region: us-west-2
+    configurations:
+      - name: mps
+        sharing:
+          strategy: mps
+          replicas: 5
+      - name: cut
+        mig:
+          strategy: mixed
+          layout:
+            1g.5gb: 7
+        sharing:
+          strategy: time_slicing
+          replicas: 2
 
 - name: Remove the device plugin
   gpuops.eks.nvidia_device_plugin:
@@ -239,17 +306,17 @@ device_plugin:
           description: Name of the configuration.
           type: str
           returned: always
-          sample: time-slicing-10
+          sample: inference
         daemon_set:
           description: Name of its DaemonSet.
           type: str
           returned: always
-          sample: nvidia-device-plugin-time-slicing-10
+          sample: nvidia-device-plugin-inference
         config_map:
           description: Name of its ConfigMap.
           type: str
           returned: always
-          sample: nvidia-device-plugin-time-slicing-10
+          sample: nvidia-device-plugin-inference
         hash:
           description: Hash of what its pods are made of; pods restart when it changes.
           type: str

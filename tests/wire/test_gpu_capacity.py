@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import typing as t
 
 import pytest
@@ -62,7 +63,7 @@ def daemon_set(configuration: str, replicas: int) -> Json:
     rule = {"key": "nvidia.com/device-plugin.config", "operator": "In", "values": [configuration]}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [rule]}]}
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
-    annotations = {"gpuops.eks/resource": "nvidia.com/gpu", "gpuops.eks/replicas": str(replicas)}
+    annotations = {"gpuops.eks/resources": json.dumps({"nvidia.com/gpu": replicas})}
     metadata = {"name": f"nvidia-device-plugin-{configuration}", "namespace": "gpuops-nvidia", "annotations": annotations}
     return {"metadata": metadata, "spec": {"template": {"spec": {"affinity": affinity}}}}
 

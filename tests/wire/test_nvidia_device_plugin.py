@@ -168,12 +168,15 @@ def test_changed_replicas_touch_that_configuration_alone(kube: KubeWire, wire: W
     result = kube.run(main, params({"name": "default"}, shared(4)))
     target = f"{NAMESPACE}/nvidia-device-plugin-shared"
     assert [(step["target"], step["effect"]) for step in result["plan"]] == [(target, "update"), (target, "update")]
-    assert result["plan"][0]["fields"] == ["data[config.yaml]"]
+    assert result["plan"][0]["fields"] == ["data[config.yaml]", "metadata.annotations[gpuops.eks/applied]"]
     assert result["plan"][1]["fields"] == [
-        "metadata.annotations[gpuops.eks/replicas]",
+        "metadata.annotations[gpuops.eks/applied]",
+        "metadata.annotations[gpuops.eks/resources]",
         "spec.template.metadata.annotations[gpuops.eks/hash]",
+        "spec.template.metadata.annotations[gpuops.eks/sharing]",
     ]
-    assert result["diff"]["before"][f"daemonsets.apps {target}"]["metadata.annotations[gpuops.eks/replicas]"] == "10"
+    before = result["diff"]["before"][f"daemonsets.apps {target}"]["metadata.annotations[gpuops.eks/resources]"]
+    assert before == '{"nvidia.com/gpu": 10}'
     assert "pod p1 still runs the previous configuration" in str(result["progress"])
 
 
@@ -397,8 +400,8 @@ def test_unknown_gpus_are_a_warning_not_a_failure(kube: KubeWire, wire: Wire) ->
 BAD: list[tuple[Json, str]] = [
     (params(shared(1)), "configurations[0].sharing.replicas"),
     (params({"name": "x", "sharing": {"strategy": "time_slicing", "replicas": "ten"}}), "configurations[0].sharing.replicas"),
-    (params({"name": "x", "sharing": {"strategy": "mps", "replicas": 4}}), "configurations[0].sharing.strategy"),
-    (params({"name": "x", "mig": {"strategy": "single"}}), "configurations[0].mig"),
+    (params({"name": "x", "sharing": {"strategy": "mps", "replicas": 49}}), "configurations[0].sharing.replicas"),
+    (params({"name": "x", "mig": {"strategy": "single"}}), "configurations[0].mig.layout"),
     (params({"name": "UPPER"}), "configurations[0].name"),
     (params({"name": "x", "flags": {"migStrategy": "single"}}), "configurations[0].flags.migStrategy"),
     (params({"name": "x", "flags": {"plugin": {"passDeviceSpec": True}}}), "configurations[0].flags.plugin.passDeviceSpec"),

@@ -11,9 +11,10 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import NVIDIA
-from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import annotations_of, labels_of, name_of, namespace_of
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import labels_of, name_of, namespace_of
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pod_requests import effective_requests
 from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import Term, required_terms
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import read_resources
 
 SUBSETS = ("totals", "pools", "groups", "resources", "demand", "findings", "nodes")
 ALL = "all"
@@ -23,8 +24,6 @@ CAPACITY_OPTIONS: dict[str, dict[str, t.Any]] = {
     "cluster_name": {"type": "str"},
     "gather_subset": {"type": "list", "elements": "str", "choices": [ALL, *SUBSETS], "default": [ALL]},
 }
-
-_RESOURCE_ANNOTATION, _REPLICAS_ANNOTATION = "gpuops.eks/resource", "gpuops.eks/replicas"
 
 
 def subsets(asked: t.Iterable[str]) -> frozenset[str]:
@@ -39,19 +38,26 @@ class Declared:
 
     daemon_set: str
     terms: t.Sequence[Term]
-    resource: str
-    replicas: int
+    resources: t.Mapping[str, int]
 
     @classmethod
     def from_api(cls, obj: t.Mapping[str, t.Any]) -> Declared | None:
         """From one of our DaemonSets; None where it does not say."""
-        notes = annotations_of(obj)
-        replicas = notes.get(_REPLICAS_ANNOTATION, "")
-        if _RESOURCE_ANNOTATION not in notes or not replicas.isdigit():
+        resources = read_resources(obj)
+        if not resources or not all(isinstance(count, int) for count in resources.values()):
             return None
         terms = required_terms(obj["spec"]["template"]["spec"])
-        name = f"{namespace_of(obj)}/{name_of(obj)}"
-        return cls(daemon_set=name, terms=terms, resource=notes[_RESOURCE_ANNOTATION], replicas=int(replicas))
+        return cls(daemon_set=f"{namespace_of(obj)}/{name_of(obj)}", terms=terms, resources=resources)
+
+    @property
+    def resource(self) -> str:
+        """The resource that its nodes advertise most of."""
+        return max(self.resources, key=lambda name: self.resources[name])
+
+    @property
+    def replicas(self) -> int:
+        """How many of ``resource`` each GPU is advertised as."""
+        return self.resources[self.resource]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,31 +8,57 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import typing as t
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
-from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin_flags import Flags, clean_flags, flags_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin_flags import (
+    Flags,
+    Version,
+    at_least,
+    clean_flags,
+    flags_faults,
+    says,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     DEVICE_PLUGIN_CONFIG_LABEL,
     GPU_PRESENT_LABEL,
-    GPU_RESOURCE,
     NODEPOOL_LABEL,
 )
+from ansible_collections.gpuops.eks.plugins.module_utils._model.mig import MIG_OPTIONS, mig_faults, sharing_of_mig_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.quantity import quantity
 from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import Term, label_terms
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import SHARING_OPTIONS, Sharing, sharing_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import (
+    CONFIGURATION_NAME_LIMIT,
+    SHARING_OPTIONS,
+    GpuResources,
+    Mig,
+    Sharing,
+    sharing_faults,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._model.yaml_text import yaml_text
 
 DEFAULT = "default"
 DEFAULT_NAMESPACE = "gpuops-nvidia"
 DEFAULT_TAG = "v0.19.3"
+DEFAULT_PRIORITY_CLASS = "system-node-critical"
+DEFAULT_MPS_ROOT = "/run/nvidia/mps"
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_NAME_LIMIT = 40  # the DaemonSet's name, of which it is a part, becomes a label of its pods
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_NAME_LIMIT = CONFIGURATION_NAME_LIMIT
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+).*")
+_DIRECTORY = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+_MANY_PER_POD = (0, 20, 0)  # api/config/v1/config.go of versions before it sets failRequestsGreaterThanOne of MPS to true
 _OURS = "the collection's options"
 _KUBERNETES = "Kubernetes, names and label values (RFC 1123)"
+_RESOURCES_SOURCE = "Kubernetes, Resource Management for Pods and Containers"
+_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+
+_SHARING_KEYS = {"time_slicing": "timeSlicing", "mps": "mps"}
 
 TOLERATION_OPTIONS: dict[str, dict[str, t.Any]] = {
     "key": {"type": "str", "no_log": False},
@@ -51,8 +77,10 @@ CONFIGURATION_OPTIONS: dict[str, dict[str, t.Any]] = {
     "name": {"type": "str", "required": True},
     "node_selector": {"type": "dict"},
     "sharing": {"type": "dict", "options": SHARING_OPTIONS},
+    "mig": {"type": "dict", "options": MIG_OPTIONS},
     "flags": {"type": "dict"},
 }
+RESOURCES_OPTIONS: dict[str, dict[str, t.Any]] = {"requests": {"type": "dict"}, "limits": {"type": "dict"}}
 DEVICE_PLUGIN_OPTIONS: dict[str, dict[str, t.Any]] = {
     "cluster_name": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -61,6 +89,10 @@ DEVICE_PLUGIN_OPTIONS: dict[str, dict[str, t.Any]] = {
     "image": {"type": "dict", "options": IMAGE_OPTIONS, "apply_defaults": True},
     "namespace": {"type": "str", "default": DEFAULT_NAMESPACE},
     "tolerations": {"type": "list", "elements": "dict", "options": TOLERATION_OPTIONS, "default": []},
+    "feature_discovery": {"type": "bool"},
+    "priority_class": {"type": "str", "default": DEFAULT_PRIORITY_CLASS},
+    "resources": {"type": "dict", "options": RESOURCES_OPTIONS},
+    "mps_root": {"type": "str", "default": DEFAULT_MPS_ROOT},
 }
 
 
@@ -95,15 +127,17 @@ class Configuration:
 
     name: str
     sharing: Sharing = field(default_factory=Sharing)
+    mig: Mig | None = None
     flags: Flags = field(default_factory=dict)
     node_selector: t.Mapping[str, str] | None = None
 
     @classmethod
     def from_params(cls, params: t.Mapping[str, t.Any]) -> Configuration:
-        selector = params["node_selector"]
+        selector, mig = params["node_selector"], params.get("mig")
         return cls(
             name=params["name"],
             sharing=Sharing.from_params(params["sharing"]),
+            mig=None if mig is None else Mig.from_params(mig),
             flags=clean_flags(params["flags"] or {}),
             node_selector=None if selector is None else {key: str(value) for key, value in selector.items()},
         )
@@ -125,20 +159,31 @@ class Configuration:
         return [{"matchExpressions": [present, named]}, {"matchExpressions": [present, unnamed, foreign]}]
 
     @property
+    def resources(self) -> GpuResources:
+        """What its nodes advertise."""
+        return GpuResources(sharing=self.sharing, mig=self.mig)
+
+    @property
+    def mps(self) -> bool:
+        return self.sharing.strategy == "mps"
+
+    @property
     def file(self) -> str:
         """The plugin's configuration file (``version: v1``). Source: NVIDIA k8s-device-plugin, api/config/v1."""
         content: dict[str, t.Any] = {"version": "v1"}
-        if self.flags:
-            content["flags"] = self.flags
-        if self.sharing.strategy == "time_slicing":
+        strategy = {} if self.mig is None else {"migStrategy": self.mig.strategy}
+        if flags := {**strategy, **self.flags}:
+            content["flags"] = flags
+        if self.sharing.strategy != "none":
+            resources = [{"name": name, "replicas": self.sharing.replicas} for name in self.resources.devices(1)]
             content["sharing"] = {
-                "timeSlicing": {
+                _SHARING_KEYS[self.sharing.strategy]: {
                     "renameByDefault": self.sharing.rename,
                     "failRequestsGreaterThanOne": self.sharing.fail_requests_greater_than_one,
-                    "resources": [{"name": GPU_RESOURCE, "replicas": self.sharing.replicas}],
+                    "resources": resources,
                 }
             }
-        return "\n".join(_yaml(content)) + "\n"
+        return yaml_text(content)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +195,9 @@ class DevicePlugin:
     configurations: tuple[Configuration, ...]
     tolerations: tuple[t.Mapping[str, str], ...] = ()
     purge: bool = False
+    priority_class: str = DEFAULT_PRIORITY_CLASS
+    resources: t.Mapping[str, t.Mapping[str, str]] = field(default_factory=dict)
+    mps_root: str = DEFAULT_MPS_ROOT
 
     @classmethod
     def from_params(cls, params: t.Mapping[str, t.Any]) -> DevicePlugin:
@@ -159,7 +207,15 @@ class DevicePlugin:
             configurations=tuple(Configuration.from_params(item) for item in params["configurations"] or ()),
             tolerations=tuple({key: value for key, value in item.items() if value is not None} for item in params["tolerations"]),
             purge=params["purge_configurations"],
+            priority_class=params["priority_class"],
+            resources={key: _texts(values) for key, values in (params.get("resources") or {}).items() if values},
+            mps_root=params["mps_root"],
         )
+
+
+def _texts(values: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """Quantities as the API server returns them: as text."""
+    return {name: str(value) for name, value in values.items()}
 
 
 def device_plugin_faults(params: t.Mapping[str, t.Any]) -> list[Fault]:
@@ -169,28 +225,93 @@ def device_plugin_faults(params: t.Mapping[str, t.Any]) -> list[Fault]:
     listed = configurations if isinstance(configurations, (list, tuple)) else ()
     items = [(f"configurations[{index}]", item) for index, item in enumerate(listed) if isinstance(item, t.Mapping)]
     for path, item in items:
-        faults += _configuration_faults(item, path)
+        faults += _configuration_faults(item, path, _version(params), params.get("feature_discovery"))
     faults += _overlaps(items)
+    return faults + _image_faults(params.get("image")) + _pod_faults(params) + _resources_faults(params.get("resources"))
+
+
+def _version(params: t.Mapping[str, t.Any]) -> Version | None:
+    """The plugin's version by its tag; None where the tag says none."""
     image = params.get("image")
+    tag = image.get("tag") if isinstance(image, t.Mapping) else None
+    found = _VERSION.fullmatch(str(tag or DEFAULT_TAG))
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+def _image_faults(image: t.Any) -> list[Fault]:
     digest = image.get("digest") if isinstance(image, t.Mapping) else None
-    if digest and not _DIGEST.fullmatch(str(digest)):
-        allowed = "sha256: and 64 hexadecimal digits"
-        faults.append(Fault(path="image.digest", value=digest, allowed=allowed, source="OCI image specification, digests"))
+    if not digest or _DIGEST.fullmatch(str(digest)):
+        return []
+    allowed = "sha256: and 64 hexadecimal digits"
+    return [Fault(path="image.digest", value=digest, allowed=allowed, source="OCI image specification, digests")]
+
+
+def _pod_faults(params: t.Mapping[str, t.Any]) -> list[Fault]:
+    faults, priority, root = [], params.get("priority_class"), params.get("mps_root")
+    if isinstance(priority, str) and not (len(priority) <= 253 and _SUBDOMAIN.fullmatch(priority)):
+        faults.append(Fault(path="priority_class", value=priority, allowed="the name of a PriorityClass", source=_KUBERNETES))
+    if isinstance(root, str) and (not _DIRECTORY.fullmatch(root) or ".." in root.split("/")):
+        allowed = "an absolute path of the host, such as /run/nvidia/mps"
+        faults.append(Fault(path="mps_root", value=root, allowed=allowed, source="Kubernetes API, HostPathVolumeSource"))
     return faults
 
 
-def _configuration_faults(item: t.Mapping[str, t.Any], path: str) -> list[Fault]:
+def _resources_faults(resources: t.Any) -> list[Fault]:
+    """Requests and limits that the API server would refuse, or that would take GPUs from pods."""
+    if not isinstance(resources, t.Mapping):
+        return []
+    faults: list[Fault] = []
+    requested: dict[str, Decimal] = {}
+    for kind in ("requests", "limits"):
+        values = resources.get(kind)
+        for name, value in (values if isinstance(values, t.Mapping) else {}).items():
+            number, where = _quantity(value), f"resources.{kind}.{name}"
+            if name not in _RESOURCES:
+                allowed = f"one of {', '.join(_RESOURCES)}"
+                faults.append(Fault(path=where, value=name, allowed=allowed, source=_RESOURCES_SOURCE))
+            elif number is None:
+                faults.append(Fault(path=where, value=value, allowed="a quantity such as 100m or 64Mi", source=_RESOURCES_SOURCE))
+            elif requested.setdefault(name, number) > number:
+                faults.append(Fault(path=where, value=value, allowed="at least what is requested", source=_RESOURCES_SOURCE))
+    return faults
+
+
+def _quantity(value: t.Any) -> Decimal | None:
+    try:
+        number = None if isinstance(value, bool) else quantity(value)
+    except ValueError:
+        return None
+    return None if number is None or number < 0 else number
+
+
+def _configuration_faults(item: t.Mapping[str, t.Any], path: str, version: Version | None, feature_discovery: bool | None) -> list[Fault]:
     faults = [] if _is_name(item.get("name"), _NAME_LIMIT) else [_name_fault(f"{path}.name", item.get("name"), _NAME_LIMIT)]
-    sharing = item.get("sharing")
-    faults += sharing_faults(sharing, f"{path}.sharing")
-    backend = sharing.get("backend") if isinstance(sharing, t.Mapping) else None
-    if backend in ("bottlerocket", "gpu_operator"):
-        allowed = "auto or device_plugin: this module is the device plugin"
-        faults.append(Fault(path=f"{path}.sharing.backend", value=backend, allowed=allowed, source=_OURS))
+    sharing, mig = item.get("sharing"), item.get("mig")
+    faults += sharing_faults(sharing, f"{path}.sharing") + mig_faults(mig, f"{path}.mig")
+    faults += sharing_of_mig_faults(sharing, mig, f"{path}.sharing")
+    if isinstance(sharing, t.Mapping):
+        faults += _module_sharing_faults(sharing, f"{path}.sharing", version)
     if item.get("node_selector") == {}:
         allowed = "at least one label, or leave it out for the node label nvidia.com/device-plugin.config"
         faults.append(Fault(path=f"{path}.node_selector", value={}, allowed=allowed, source=_OURS))
-    return faults + flags_faults(item.get("flags"), f"{path}.flags")
+    return faults + flags_faults(item.get("flags"), f"{path}.flags", version=version, feature_discovery=feature_discovery)
+
+
+def _module_sharing_faults(sharing: t.Mapping[str, t.Any], path: str, version: Version | None) -> list[Fault]:
+    """What this module, and the plugin's version, cannot do."""
+    faults, backend = [], sharing.get("backend")
+    if backend in ("bottlerocket", "gpu_operator"):
+        allowed = "auto or device_plugin: this module is the device plugin"
+        faults.append(Fault(path=f"{path}.backend", value=backend, allowed=allowed, source=_OURS))
+    if (
+        sharing.get("strategy") == "mps"
+        and says(sharing.get("fail_requests_greater_than_one"), False)
+        and not at_least(version, _MANY_PER_POD)
+    ):
+        allowed = "true with strategy mps; false needs image.tag v0.20.0 or newer, as the plugin before sets it to true by itself"
+        source = "NVIDIA k8s-device-plugin, api/config/v1/config.go"
+        faults.append(Fault(path=f"{path}.fail_requests_greater_than_one", value=False, allowed=allowed, source=source))
+    return faults
 
 
 def _overlaps(items: t.Sequence[tuple[str, t.Mapping[str, t.Any]]]) -> list[Fault]:
@@ -219,23 +340,3 @@ def _is_name(value: t.Any, limit: int) -> bool:
 def _name_fault(path: str, value: t.Any, limit: int) -> Fault:
     allowed = f"at most {limit} lower case letters, digits and dashes, a letter or digit first and last"
     return Fault(path=path, value=value, allowed=allowed, source=_KUBERNETES)
-
-
-def _yaml(value: t.Mapping[str, t.Any] | t.Sequence[t.Any], indent: str = "") -> list[str]:
-    """Block style with scalars as JSON, which YAML reads too: the same content always gives the same text, and no YAML library is needed."""
-    entries = [(f"{key}:", item) for key, item in value.items()] if isinstance(value, t.Mapping) else [("-", item) for item in value]
-    lines = []
-    for head, item in entries:
-        if head == "-" and isinstance(item, t.Mapping):
-            first, *rest = _yaml(item, f"{indent}  ")
-            lines += [f"{indent}- {first.strip()}", *rest]
-        elif isinstance(item, (t.Mapping, list, tuple)) and item:
-            lines += [f"{indent}{head}", *_yaml(item, f"{indent}  ")]
-        else:
-            lines.append(f"{indent}{head} {_scalar(item)}")
-    return lines
-
-
-def _scalar(value: t.Any) -> str:
-    """JSON, but for characters that YAML would not take as they are or as JSON's pairs of surrogates."""
-    return re.sub(r"[^\x20-\x7e]", lambda found: f"\\U{ord(found[0]):08x}", json.dumps(value, ensure_ascii=False))

@@ -19,9 +19,12 @@ from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import form_faults
 
 Flags = t.Mapping[str, t.Any]
+Version = tuple[int, int, int]
 
 SOURCE = "NVIDIA k8s-device-plugin, api/config/v1/flags.go"
 _CONVERTERS: dict[str, t.Callable[[t.Any], t.Any]] = {"bool": check_type_bool, "list": check_type_list, "str": str}
+_ABSOLUTE = re.compile(r"/[^:]*")
+_CDI_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/")
 _DURATION = re.compile(r"([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+|infinite")
 
 _PLUGIN: dict[str, dict[str, t.Any]] = {
@@ -31,6 +34,7 @@ _PLUGIN: dict[str, dict[str, t.Any]] = {
     "cdiAnnotationPrefix": {"type": "str"},
     "nvidiaCTKPath": {"type": "str"},
     "containerDriverRoot": {"type": "str"},
+    "sharedDevicesAllocationPolicy": {"type": "str", "choices": ["distributed", "packed"]},
 }
 _GFD: dict[str, dict[str, t.Any]] = {
     "oneshot": {"type": "bool"},
@@ -40,7 +44,6 @@ _GFD: dict[str, dict[str, t.Any]] = {
     "machineTypeFile": {"type": "str"},
 }
 FLAGS: dict[str, dict[str, t.Any]] = {
-    "migStrategy": {"type": "str", "choices": ["none"]},
     "failOnInitError": {"type": "bool"},
     "nvidiaDriverRoot": {"type": "str"},
     "nvidiaDevRoot": {"type": "str"},
@@ -52,34 +55,69 @@ FLAGS: dict[str, dict[str, t.Any]] = {
     "plugin": {"type": "dict", "options": _PLUGIN},
     "gfd": {"type": "dict", "options": _GFD},
 }
-#: Known to NVIDIA, but not to this release, or not to the plugin's default version.
-_REFUSED = {
-    "mpsRoot": "unset: MPS is not supported yet",
-    "plugin.sharedDevicesAllocationPolicy": "unset: the plugin knows it since v0.20.0 only",
+#: Known to NVIDIA, and set by options of the module.
+_ELSEWHERE = {
+    "migstrategy": "unset: it follows from the configuration's option mig",
+    "mpsroot": "unset: set the module's option mps_root",
 }
-_MIG = "none (MIG is not supported yet)"
+_ALLOCATION_POLICY: Version = (0, 20, 0)
+_PATHS = ("nvidiaDriverRoot", "nvidiaDevRoot", "plugin.nvidiaCTKPath", "plugin.containerDriverRoot")
+_OURS = "the collection's options"
 
 
-def flags_faults(flags: t.Any, path: str) -> list[Fault]:
-    """Every key that the plugin does not know and every value that it would not take."""
+def at_least(version: Version | None, least: Version) -> bool:
+    """Whether a version of the plugin, None for one that is not known, is ``least`` or newer."""
+    return version is not None and version >= least
+
+
+def says(value: t.Any, wanted: bool) -> bool:
+    """Whether Ansible takes a value for this truth value; nothing is neither."""
+    try:
+        return value is not None and _CONVERTERS["bool"](value) is wanted
+    except TypeError:
+        return False
+
+
+def flags_faults(flags: t.Any, path: str, *, version: Version | None = None, feature_discovery: bool | None = None) -> list[Fault]:
+    """Every key that this version of the plugin does not know, every value that it would not take, and what the module sets by options."""
     if not isinstance(flags, t.Mapping):
         return []
     faults = [_worded(fault, path) for fault in form_faults(FLAGS, flags, path=path, source=SOURCE)]
-    gfd = flags.get("gfd")
-    interval = gfd.get("sleepInterval") if isinstance(gfd, t.Mapping) else None
-    if isinstance(interval, str) and not _DURATION.fullmatch(interval):
-        allowed = "a duration of Go such as 60s or 1m30s, or infinite"
-        faults.append(Fault(path=f"{path}.gfd.sleepInterval", value=interval, allowed=allowed, source=SOURCE))
+    for key, (bad, allowed) in _VALUES.items():
+        if bad(value := _lookup(flags, key)):
+            faults.append(Fault(path=f"{path}.{key}", value=value, allowed=allowed, source=SOURCE))
+    policy = "plugin.sharedDevicesAllocationPolicy"
+    if _lookup(flags, policy) is not None and not at_least(version, _ALLOCATION_POLICY):
+        allowed = "unset: the plugin knows it since v0.20.0 only (image.tag)"
+        faults.append(Fault(path=f"{path}.{policy}", value=_lookup(flags, policy), allowed=allowed, source=SOURCE))
+    if feature_discovery is not False and says(_lookup(flags, "useNodeFeatureAPI"), False):
+        allowed = "true or unset: labels are published as NodeFeature objects; feature_discovery: false leaves them to you"
+        faults.append(Fault(path=f"{path}.useNodeFeatureAPI", value=False, allowed=allowed, source=_OURS))
     return faults
 
 
 def _worded(fault: Fault, path: str) -> Fault:
-    key = fault.path.removeprefix(f"{path}.")
-    if key in _REFUSED:
-        return Fault(path=fault.path, value=fault.value, allowed=_REFUSED[key], source="this release of gpuops.eks")
-    if key == "migStrategy":
-        return Fault(path=fault.path, value=fault.value, allowed=_MIG, source="this release of gpuops.eks")
-    return fault
+    allowed = _ELSEWHERE.get(fault.path.removeprefix(f"{path}.").lower())
+    return fault if allowed is None else Fault(path=fault.path, value=fault.value, allowed=allowed, source=_OURS)
+
+
+def _lookup(flags: t.Any, dotted: str) -> t.Any:
+    for part in dotted.split("."):
+        flags = flags.get(part) if isinstance(flags, t.Mapping) else None
+    return flags
+
+
+def _unlike(pattern: re.Pattern[str]) -> t.Callable[[t.Any], bool]:
+    return lambda value: isinstance(value, str) and not pattern.fullmatch(value)
+
+
+_VALUES: dict[str, tuple[t.Callable[[t.Any], bool], str]] = {
+    **{key: (_unlike(_ABSOLUTE), "an absolute path") for key in _PATHS},
+    "plugin.cdiAnnotationPrefix": (_unlike(_CDI_PREFIX), "a DNS name and a slash, as in cdi.k8s.io/"),
+    "plugin.deviceListStrategy": (lambda value: value in ([], ""), "at least one: without any, containers are given no device"),
+    "gfd.sleepInterval": (_unlike(_DURATION), "a duration of Go such as 60s or 1m30s, or infinite"),
+    "gfd.oneshot": (lambda value: says(value, True), "false or unset: a pod that ends is started again and again"),
+}
 
 
 def clean_flags(flags: Flags) -> dict[str, t.Any]:

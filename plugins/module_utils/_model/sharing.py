@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_RESOURCE
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import Object, annotations_of
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import short_name
 
 Strategy = t.Literal["none", "time_slicing", "mps"]
@@ -23,6 +25,7 @@ SHARING_OPTIONS: dict[str, dict[str, t.Any]] = {
     "rename": {"type": "bool", "default": False},
     "fail_requests_greater_than_one": {"type": "bool", "default": True},
 }
+RESOURCES_ANNOTATION = "gpuops.eks/resources"  # of the device plugin's DaemonSets
 CONFIGURATION_NAME_LIMIT = 40  # with a program's name before it, it names DaemonSets
 MPS_REPLICAS = 48
 TIME_SLICES = 60_000  # of all GPUs of a node together
@@ -110,11 +113,11 @@ class GpuResources:
         GPUs of the instance type as well (cluster-autoscaler's template node; Karpenter's instance type).
         """
         suffix = _SHARED if self.sharing.rename else ""
-        counts = {f"{name}{suffix}": count * self.sharing.replicas for name, count in self._devices(gpus).items()}
+        counts = {f"{name}{suffix}": count * self.sharing.replicas for name, count in self.devices(gpus).items()}
         return counts if GPU_RESOURCE in counts else {GPU_RESOURCE: 0, **counts}
 
-    def _devices(self, gpus: int) -> dict[str, int]:
-        """The same before the devices are shared."""
+    def devices(self, gpus: int) -> dict[str, int]:
+        """The same before the devices are shared: those that the device plugin finds, by the names that its configuration has for them."""
         if self.mig is None:
             return {GPU_RESOURCE: gpus}
         if self.mig.strategy == "mixed":
@@ -130,6 +133,20 @@ class GpuResources:
     def divided(self) -> bool:
         """Whether nodes advertise anything but their physical GPUs."""
         return self.advertised(1) != {GPU_RESOURCE: 1}
+
+
+def read_resources(daemon_set: Object) -> dict[str, int] | None:
+    """Resource -> how many of it each GPU of the nodes of one of our DaemonSets is advertised as; None where it does not say."""
+    return read_note(daemon_set, RESOURCES_ANNOTATION)
+
+
+def read_note(obj: Object, annotation: str) -> dict[str, t.Any] | None:
+    """The JSON object in an annotation of ours, or None: it may not be there, or somebody may have written something else."""
+    try:
+        found = json.loads(annotations_of(obj).get(annotation, "null"))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def sharing_faults(params: t.Mapping[str, t.Any] | None, path: str) -> list[Fault]:

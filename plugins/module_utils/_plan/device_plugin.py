@@ -61,13 +61,14 @@ class Observed:
         return next((obj for obj in objects[manifest["kind"]] if (namespace_of(obj), name_of(obj)) == wanted), None)
 
 
-def wanted_objects(wanted: DevicePlugin, namespace: Object | None) -> list[Object]:
+def wanted_objects(wanted: DevicePlugin, namespace: Object | None, *, feature_discovery: bool = False) -> list[Object]:
     """The manifests in the order in which they are applied. A namespace that is not ours is used as it is."""
     objects: list[Object] = []
     if namespace is None or manifests.is_ours(labels_of(namespace)):
         objects.append(manifests.namespace(wanted.namespace))
+    objects += manifests.common_objects(wanted, feature_discovery=feature_discovery)
     for configuration in wanted.configurations:
-        objects += [manifests.config_map(wanted, configuration), manifests.daemon_set(wanted, configuration)]
+        objects += manifests.objects(wanted, configuration, feature_discovery=feature_discovery)
     return objects
 
 

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to the collection.
 
-"""NVIDIA's device plugin as Kubernetes objects. Pure.
+"""NVIDIA's device plugin, its MPS control daemon and GPU feature discovery as Kubernetes objects. Pure.
 
-One DaemonSet per configuration, chosen by node affinity, its file mounted where the plugin reads it, a hash of all of it in the pod
+One DaemonSet of each per configuration, chosen by node affinity, its file mounted where the programs read it, a hash of all of it in the pod
 template: a change restarts the pods of that configuration alone. NVIDIA's config-manager, which would switch files by node label, is not
 used: run once it does not see the label (k8s-device-plugin#1645), and it may end in a panic when it signals (#1726).
 """
@@ -18,6 +18,7 @@ import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import FIELD_MANAGER, MANAGED_BY_LABEL
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import RESOURCES_ANNOTATION, read_note
 
 Manifest = dict[str, t.Any]
 
@@ -25,23 +26,28 @@ NAME_LABEL = "app.kubernetes.io/name"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 HASH_ANNOTATION = "gpuops.eks/hash"
-RESOURCE_ANNOTATION = "gpuops.eks/resource"
-REPLICAS_ANNOTATION = "gpuops.eks/replicas"
+SHARING_ANNOTATION = "gpuops.eks/sharing"
+APPLIED_ANNOTATION = "gpuops.eks/applied"
 PLUGIN = "nvidia-device-plugin"
 CONTAINER = "nvidia-device-plugin-ctr"
+DEVICE_PLUGIN, MPS_DAEMON, FEATURE_DISCOVERY = "device-plugin", "mps-control-daemon", "gpu-feature-discovery"  # values of COMPONENT_LABEL
 
+_DAEMON_SETS = {DEVICE_PLUGIN: PLUGIN, MPS_DAEMON: "nvidia-mps", FEATURE_DISCOVERY: FEATURE_DISCOVERY}
 _KUBELET_DIRECTORY = "/var/lib/kubelet/device-plugins"
 _CDI_DIRECTORY = "/var/run/cdi"
 _DRIVER_ROOT = "/driver-root"
+_MPS = "/mps"  # where the programs look for the MPS root, whatever its place on the host
 _TOLERATIONS = (
     {"key": "CriticalAddonsOnly", "operator": "Exists"},
     {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
 )
+_PRIVILEGED = {"privileged": True}
+_NODE_FEATURES = "nodefeatures.nfd.k8s-sigs.io"
 
 
-def object_name(configuration: str) -> str:
-    """The name of a configuration's DaemonSet and ConfigMap."""
-    return f"{PLUGIN}-{configuration}"
+def object_name(configuration: str, component: str = DEVICE_PLUGIN) -> str:
+    """The name of a configuration's DaemonSet; the plugin's is that of the ConfigMap too."""
+    return f"{_DAEMON_SETS[component]}-{configuration}"
 
 
 def is_ours(labels: t.Mapping[str, str]) -> bool:
@@ -57,44 +63,112 @@ def selector() -> str:
 def namespace(name: str) -> Manifest:
     """The plugin mounts directories of the host, which Pod Security Admission lets only privileged namespaces do."""
     labels = {NAME_LABEL: PLUGIN, MANAGED_BY_LABEL: FIELD_MANAGER, "pod-security.kubernetes.io/enforce": "privileged"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    return _applied({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+
+
+def common_objects(wanted: DevicePlugin, *, feature_discovery: bool) -> list[Manifest]:
+    """What all configurations share, in the order of applying: the account of GPU feature discovery and its rights in its namespace.
+
+    Source: NVIDIA k8s-device-plugin, internal/lm/output.go, and its chart's ClusterRole. The plugin and the MPS control daemon ask the API
+    server for nothing.
+    """
+    if not feature_discovery:
+        return []
+    group = _NODE_FEATURES.partition(".")[2]
+    rules = [
+        {"apiGroups": [group], "resources": ["nodefeatures"], "verbs": ["get", "list", "watch", "create", "update", "delete"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+    ]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": FEATURE_DISCOVERY}
+    subjects = [{"kind": "ServiceAccount", "name": FEATURE_DISCOVERY, "namespace": wanted.namespace}]
+    objects: list[Manifest] = [
+        {"apiVersion": "v1", "kind": "ServiceAccount"},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": rules},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "roleRef": role, "subjects": subjects},
+    ]
+    labels = {NAME_LABEL: PLUGIN, COMPONENT_LABEL: FEATURE_DISCOVERY, MANAGED_BY_LABEL: FIELD_MANAGER}
+    return [_applied({**obj, "metadata": {"name": FEATURE_DISCOVERY, "namespace": wanted.namespace, "labels": labels}}) for obj in objects]
+
+
+def objects(wanted: DevicePlugin, configuration: Configuration, *, feature_discovery: bool, on_delete: bool = False) -> list[Manifest]:
+    """The objects of a configuration in the order of applying: its file, the MPS control daemon, the plugin, GPU feature discovery.
+
+    ``on_delete``: the pods stay as they are until somebody deletes them.
+    """
+    return [
+        config_map(wanted, configuration),
+        *(daemon_set(wanted, configuration, component, on_delete=on_delete) for component in components(configuration, feature_discovery)),
+    ]
+
+
+def components(configuration: Configuration, feature_discovery: bool) -> list[str]:
+    """The programs that a configuration runs, in the order in which they have to start."""
+    return [*([MPS_DAEMON] if configuration.mps else []), DEVICE_PLUGIN, *([FEATURE_DISCOVERY] if feature_discovery else [])]
 
 
 def config_map(wanted: DevicePlugin, configuration: Configuration) -> Manifest:
-    metadata = {"name": object_name(configuration.name), "namespace": wanted.namespace, "labels": _labels(configuration)}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"config.yaml": configuration.file}}
+    metadata = {"name": object_name(configuration.name), "namespace": wanted.namespace, "labels": _labels(configuration, DEVICE_PLUGIN)}
+    return _applied({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"config.yaml": configuration.file}})
 
 
-def daemon_set(wanted: DevicePlugin, configuration: Configuration) -> Manifest:
-    sharing, labels = configuration.sharing, _labels(configuration)
+def daemon_set(wanted: DevicePlugin, configuration: Configuration, component: str = DEVICE_PLUGIN, *, on_delete: bool = False) -> Manifest:
+    labels = _labels(configuration, component)
     selected = {key: value for key, value in labels.items() if key != MANAGED_BY_LABEL}
-    pod_spec = _pod_spec(wanted, configuration)
-    metadata = {
-        "name": object_name(configuration.name),
+    metadata: dict[str, t.Any] = {
+        "name": object_name(configuration.name, component),
         "namespace": wanted.namespace,
         "labels": labels,
-        "annotations": {RESOURCE_ANNOTATION: sharing.resource, REPLICAS_ANNOTATION: str(sharing.replicas)},
     }
-    annotations = {HASH_ANNOTATION: content_hash(wanted, configuration)}
+    if component == DEVICE_PLUGIN:
+        metadata["annotations"] = {RESOURCES_ANNOTATION: json.dumps(configuration.resources.advertised(1), sort_keys=True)}
+    annotations = {HASH_ANNOTATION: content_hash(wanted, configuration, component), SHARING_ANNOTATION: sharing_text(configuration)}
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}}
     spec = {
         "selector": {"matchLabels": selected},
-        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
-        "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod_spec},
+        "updateStrategy": {"type": "OnDelete"} if on_delete else rolling,
+        "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod_spec(wanted, configuration, component)},
     }
-    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec}
+    return _applied({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec})
 
 
-def content_hash(wanted: DevicePlugin, configuration: Configuration) -> str:
+def content_hash(wanted: DevicePlugin, configuration: Configuration, component: str = DEVICE_PLUGIN) -> str:
     """Of everything that a pod of this configuration is made of: its file and its specification."""
-    content = json.dumps([configuration.file, _pod_spec(wanted, configuration)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    return _hash([configuration.file, _pod_spec(wanted, configuration, component)])
 
 
-def _labels(configuration: Configuration) -> dict[str, str]:
+def sharing_text(configuration: Configuration) -> str:
+    """How the configuration's nodes share their GPUs, for the annotation by which a later run knows what is in force where."""
+    sharing, mig = configuration.sharing, configuration.mig
+    content = {
+        "strategy": sharing.strategy,
+        "replicas": sharing.replicas,
+        "resources": configuration.resources.advertised(1),
+        "mig": None if mig is None else {"strategy": mig.strategy, "layout": dict(mig.layout)},
+    }
+    return json.dumps(content, sort_keys=True)
+
+
+def read_sharing(obj: t.Mapping[str, t.Any]) -> dict[str, t.Any] | None:
+    """What sharing_text said of the configuration that a pod runs; None where it does not say."""
+    return read_note(obj, SHARING_ANNOTATION)
+
+
+def _applied(manifest: Manifest) -> Manifest:
+    """The manifest with a hash of itself, by which a later run knows that it was applied as it is."""
+    metadata = manifest["metadata"]
+    annotations = {**metadata.get("annotations", {}), APPLIED_ANNOTATION: _hash(manifest)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _hash(content: t.Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _labels(configuration: Configuration, component: str) -> dict[str, str]:
     return {
         NAME_LABEL: PLUGIN,
         INSTANCE_LABEL: configuration.name,
-        COMPONENT_LABEL: "device-plugin",
+        COMPONENT_LABEL: component,
         MANAGED_BY_LABEL: FIELD_MANAGER,
     }
 
@@ -103,57 +177,130 @@ def tolerations(wanted: DevicePlugin) -> list[Manifest]:
     return [*(dict(toleration) for toleration in _TOLERATIONS), *(dict(toleration) for toleration in wanted.tolerations)]
 
 
-def _pod_spec(wanted: DevicePlugin, configuration: Configuration) -> Manifest:
-    volumes, mounts = _volumes(configuration)
+def _pod_spec(wanted: DevicePlugin, configuration: Configuration, component: str) -> Manifest:
     spec: Manifest = {
-        "priorityClassName": "system-node-critical",
-        "automountServiceAccountToken": False,  # it asks the API server for nothing
+        "priorityClassName": wanted.priority_class,
         "tolerations": tolerations(wanted),
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": configuration.terms}}},
-        "containers": [_container(wanted, configuration, mounts)],
-        "volumes": volumes,
+        **_PODS[component](wanted, configuration),
     }
     if wanted.image.pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in wanted.image.pull_secrets]
     return spec
 
 
-def _container(wanted: DevicePlugin, configuration: Configuration, mounts: list[Manifest]) -> Manifest:
-    environment = {"CONFIG_FILE": "/config/config.yaml", "NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
+def _plugin_pod(wanted: DevicePlugin, configuration: Configuration) -> Manifest:
+    volumes, mounts = _volumes(wanted, configuration)
+    environment = {**_environment(configuration), **({"MPS_ROOT": wanted.mps_root} if configuration.mps else {})}
+    container = _container(wanted, CONTAINER, PLUGIN, env=_env(environment), securityContext=_security_context(configuration))
+    return {**_NO_TOKEN, "containers": [{**container, "volumeMounts": mounts}], "volumes": volumes}
+
+
+def _mps_pod(wanted: DevicePlugin, configuration: Configuration) -> Manifest:
+    """The MPS control daemon: an init container makes the shared memory of all clients, the daemon sets each client's limits.
+
+    In the host's process namespace, where the driver looks for it (NVIDIA's chart, mps.enableHostPID).
+    """
+    root = {"name": "mps-root", "mountPath": _MPS}
+    mount = _container(wanted, "mps-control-daemon-mounts", "mps-control-daemon", "mount-shm", securityContext=_PRIVILEGED)
+    daemon = _container(
+        wanted,
+        "mps-control-daemon-ctr",
+        "mps-control-daemon",
+        env=[_NODE_NAME, *_env(_environment(configuration))],
+        readinessProbe=_mps_probe(configuration),
+        securityContext=_PRIVILEGED,
+    )
     return {
-        "name": CONTAINER,
-        "image": wanted.image.reference,
-        "imagePullPolicy": "IfNotPresent",
-        "command": [PLUGIN],
-        "env": [{"name": name, "value": value} for name, value in environment.items()],
-        "securityContext": _security_context(configuration),
-        "volumeMounts": mounts,
+        **_NO_TOKEN,
+        "hostPID": True,
+        "initContainers": [{**mount, "volumeMounts": [{**root, "mountPropagation": "Bidirectional"}]}],
+        "containers": [{**daemon, "volumeMounts": [{"name": "mps-shm", "mountPath": "/dev/shm"}, root, _CONFIG_MOUNT]}],
+        "volumes": [
+            {"name": "mps-root", "hostPath": {"path": wanted.mps_root, "type": "DirectoryOrCreate"}},
+            {"name": "mps-shm", "hostPath": {"path": f"{wanted.mps_root}/shm"}},
+            _config_volume(configuration),
+        ],
     }
 
 
+def _mps_probe(configuration: Configuration) -> Manifest:
+    """Ready is a daemon that answers and has set the limits, of which the share of threads is the last. Source: cmd/mps-control-daemon/mps.
+
+    A pod that starts before the limits are set is not held to them (k8s-device-plugin#1946).
+    """
+    share = 100 // configuration.sharing.replicas
+    ask = "echo get_default_active_thread_percentage | nvidia-cuda-mps-control"
+    command = f"case $({ask}) in {share}|{share}.*) exit 0;; *) exit 1;; esac"
+    pipe = f"CUDA_MPS_PIPE_DIRECTORY={_MPS}/{configuration.sharing.resource}/pipe"
+    return {"exec": {"command": ["env", pipe, "sh", "-c", command]}, "periodSeconds": 5, "timeoutSeconds": 5}
+
+
+def _feature_discovery_pod(wanted: DevicePlugin, configuration: Configuration) -> Manifest:
+    """Privileged, as in NVIDIA's chart: else it cannot read the GPUs' PCI configuration to its end, and fails."""
+    fields = {"NAMESPACE": "metadata.namespace", "POD_NAME": "metadata.name"}
+    container = _container(
+        wanted,
+        "gpu-feature-discovery-ctr",
+        FEATURE_DISCOVERY,
+        env=[_NODE_NAME, *(_field(name, path) for name, path in fields.items()), *_env(_environment(configuration))],
+        securityContext=_PRIVILEGED,
+    )
+    mounts = [{"name": "host-sys", "mountPath": "/sys", "readOnly": True}, _CONFIG_MOUNT]
+    return {
+        "serviceAccountName": FEATURE_DISCOVERY,
+        "containers": [{**container, "volumeMounts": mounts}],
+        "volumes": [{"name": "host-sys", "hostPath": {"path": "/sys", "type": "Directory"}}, _config_volume(configuration)],
+    }
+
+
+def _container(wanted: DevicePlugin, name: str, *command: str, **more: t.Any) -> Manifest:
+    container = {"name": name, "image": wanted.image.reference, "imagePullPolicy": "IfNotPresent", "command": list(command), **more}
+    return {**container, "resources": {kind: dict(values) for kind, values in wanted.resources.items()}} if wanted.resources else container
+
+
+def _environment(configuration: Configuration) -> dict[str, str]:
+    """MIG devices are seen by programs that may watch all of them (NVIDIA_MIG_MONITOR_DEVICES)."""
+    monitor = {} if configuration.mig is None else {"NVIDIA_MIG_MONITOR_DEVICES": "all"}
+    driver = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
+    return {"CONFIG_FILE": "/config/config.yaml", **monitor, **driver}
+
+
+def _env(values: t.Mapping[str, str]) -> list[Manifest]:
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _field(name: str, path: str) -> Manifest:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
 def _security_context(configuration: Configuration) -> Manifest:
-    """As NVIDIA's chart: privileged to pass device specifications, SYS_ADMIN for volume mounts, otherwise nothing.
+    """As NVIDIA's chart: privileged to pass device specifications, SYS_ADMIN for volume mounts and MIG, otherwise nothing.
 
     The chart adds SYS_ADMIN whenever a ConfigMap is used, since it cannot tell what is in it; here that is known.
     """
     plugin = configuration.flags.get("plugin", {})
     if plugin.get("passDeviceSpecs"):
-        return {"privileged": True}
-    if "volume-mounts" in plugin.get("deviceListStrategy", ()):
+        return _PRIVILEGED
+    if configuration.mig is not None or "volume-mounts" in plugin.get("deviceListStrategy", ()):
         return {"capabilities": {"add": ["SYS_ADMIN"]}}
     return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
-def _volumes(configuration: Configuration) -> tuple[list[Manifest], list[Manifest]]:
-    """(volumes, mounts): kubelet's sockets and the file; for CDI also its directory and the driver's root."""
+def _config_volume(configuration: Configuration) -> Manifest:
+    return {"name": "config", "configMap": {"name": object_name(configuration.name)}}
+
+
+def _volumes(wanted: DevicePlugin, configuration: Configuration) -> tuple[list[Manifest], list[Manifest]]:
+    """(volumes, mounts) of the plugin: kubelet's sockets and the file; for CDI its directory and the driver's root; MPS's directories.
+
+    The shared memory of MPS has to be there before the plugin starts: a directory in its place would never become the daemon's.
+    """
     volumes: list[Manifest] = [
         {"name": "device-plugins", "hostPath": {"path": _KUBELET_DIRECTORY, "type": "Directory"}},
-        {"name": "config", "configMap": {"name": object_name(configuration.name)}},
+        _config_volume(configuration),
     ]
-    mounts: list[Manifest] = [
-        {"name": "device-plugins", "mountPath": _KUBELET_DIRECTORY},
-        {"name": "config", "mountPath": "/config", "readOnly": True},
-    ]
+    mounts: list[Manifest] = [{"name": "device-plugins", "mountPath": _KUBELET_DIRECTORY}, _CONFIG_MOUNT]
     plugin = configuration.flags.get("plugin", {})
     if any(strategy.startswith("cdi-") for strategy in plugin.get("deviceListStrategy", ())):
         root = configuration.flags.get("nvidiaDriverRoot", "/")
@@ -165,4 +312,20 @@ def _volumes(configuration: Configuration) -> tuple[list[Manifest], list[Manifes
             {"name": "cdi", "mountPath": _CDI_DIRECTORY},
             {"name": "driver-root", "mountPath": plugin.get("containerDriverRoot", _DRIVER_ROOT), "readOnly": True},
         ]
+    if configuration.mps:
+        volumes += [
+            {"name": "mps-root", "hostPath": {"path": wanted.mps_root, "type": "DirectoryOrCreate"}},
+            {"name": "mps-shm", "hostPath": {"path": f"{wanted.mps_root}/shm", "type": "Directory"}},
+        ]
+        mounts += [{"name": "mps-shm", "mountPath": "/dev/shm"}, {"name": "mps-root", "mountPath": _MPS}]
     return volumes, mounts
+
+
+_NO_TOKEN = {"automountServiceAccountToken": False}  # these ask the API server for nothing
+_NODE_NAME = _field("NODE_NAME", "spec.nodeName")
+_CONFIG_MOUNT = {"name": "config", "mountPath": "/config", "readOnly": True}
+_PODS: dict[str, t.Callable[[DevicePlugin, Configuration], Manifest]] = {
+    MPS_DAEMON: _mps_pod,
+    DEVICE_PLUGIN: _plugin_pod,
+    FEATURE_DISCOVERY: _feature_discovery_pod,
+}

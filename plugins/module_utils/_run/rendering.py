@@ -67,7 +67,9 @@ def _device_plugin(params: Params) -> list[File]:
     if params["device_plugin"] is None:
         return []
     wanted = DevicePlugin.from_params({**params["device_plugin"], "purge_configurations": False})
-    return [object_file(manifest) for manifest in device_plugin.wanted_objects(wanted, None) if not _is_kubernetes_own(manifest)]
+    discovers = bool(params["device_plugin"]["feature_discovery"])
+    manifests = device_plugin.wanted_objects(wanted, None, feature_discovery=discovers)
+    return [object_file(manifest) for manifest in manifests if not _is_kubernetes_own(manifest)]
 
 
 def _is_kubernetes_own(manifest: t.Mapping[str, t.Any]) -> bool:

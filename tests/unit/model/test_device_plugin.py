@@ -62,9 +62,10 @@ def test_any_flags_come_out_of_the_file_as_they_were_meant(flags: dict[str, t.An
 @pytest.mark.parametrize(
     ("flags", "path", "allowed"),
     [
-        ({"migstrategy": "none"}, "f.migstrategy", "did you mean 'migStrategy'"),
-        ({"migStrategy": "single"}, "f.migStrategy", "MIG is not supported yet"),
-        ({"mpsRoot": "/run/nvidia/mps"}, "f.mpsRoot", "MPS is not supported yet"),
+        ({"failOnInitErr": False}, "f.failOnInitErr", "did you mean 'failOnInitError'"),
+        ({"migStrategy": "single"}, "f.migStrategy", "option mig"),
+        ({"migstrategy": "none"}, "f.migstrategy", "option mig"),
+        ({"mpsRoot": "/run/nvidia/mps"}, "f.mpsRoot", "option mps_root"),
         ({"plugin": {"deviceListStrategy": "cdi"}}, "f.plugin.deviceListStrategy[0]", "cdi-annotations"),
         ({"plugin": {"deviceIdStrategy": "uuid"}}, "f.plugin.deviceIdStrategy", "did you mean 'deviceIDStrategy'"),
         ({"plugin": {"sharedDevicesAllocationPolicy": "packed"}}, "f.plugin.sharedDevicesAllocationPolicy", "since v0.20.0"),

@@ -80,7 +80,7 @@ def test_a_resource_that_is_zero_is_not_there() -> None:
     assert resource["name"] == "nvidia.com/gpu.shared"
 
 
-DECLARED = Declared(daemon_set="ns/ds", terms=label_terms({"gpuops.eks/nodepool": "p"}), resource=GPU, replicas=10)
+DECLARED = Declared(daemon_set="ns/ds", terms=label_terms({"gpuops.eks/nodepool": "p"}), resources={GPU: 10})
 
 
 @pytest.mark.parametrize(
