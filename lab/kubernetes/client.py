@@ -111,11 +111,15 @@ class Kube:
 
 
 class Mirror(threading.Thread):
-    """All objects of one resource, kept current by list and watch; ``changed`` is set after every change."""
+    """All objects of one resource, kept current by list and watch; ``changed`` is set after every change.
+
+    ``observe`` is called with each object that the watch tells of.
+    """
 
     def __init__(self, kube: Kube, path: str, changed: threading.Event, keep: Callable[[Json], bool] = lambda _: True) -> None:
         super().__init__(name=f"mirror {path}", daemon=True)
         self._kube, self._path, self._changed, self._keep = kube, path, changed, keep
+        self.observe: Callable[[Json], None] = lambda _: None
         self._lock = threading.Lock()
         self._objects: dict[str, Json] = {}
         self._version = ""
@@ -170,6 +174,7 @@ class Mirror(threading.Thread):
         self._version = found["metadata"]["resourceVersion"]
         if kind == "BOOKMARK":
             return
+        self.observe(found)
         with self._lock:
             if kind == "DELETED" or not self._keep(found):
                 self._objects.pop(found["metadata"]["uid"], None)

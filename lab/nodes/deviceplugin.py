@@ -1,48 +1,43 @@
-"""NVIDIA's device plugin and GPU feature discovery on the nodes of one cluster.
+"""NVIDIA's device plugin, MPS control daemon and GPU feature discovery on the nodes of one cluster.
 
-A node advertises GPUs only while a device plugin pod runs on it, and then what that pod's config says. The plugin reads its config when it
-starts: a later edit of the ConfigMap changes nothing until the pod is another one.
+A node advertises GPUs only while a device plugin runs on it, and then what that plugin found when it started: a later edit of its ConfigMap
+or another partition of the GPUs changes nothing until its pod is another one.
 """
 
 from __future__ import annotations
 
 import datetime
 import functools
+import json
 import logging
 import threading
-import time
 import typing as t
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 from lab.kubernetes.client import Json, Kube
-from lab.nodes import features, podconfig, podstatus, sharing
+from lab.nodes import admission, features, mps, podconfig, podstatus, sharing
 from lab.nodes import node as nodes
+from lab.nodes.logs import INFO, Logs
 from lab.nodes.loop import Loop
+from lab.nodes.programs import Program, Programs
 
-RETRY_SECONDS = 2.0
 NOT_IMITATED = "GpuopsLabNotImitated"
+_NO_DAEMON = (
+    "Failed to start plugin: error waiting for MPS daemon: error checking MPS daemon health: failed to send command to MPS daemon: "
+    "exit status 1; Failed to start one or more plugins. Retrying in 30s..."
+)
+_KINDS = (podconfig.PLUGIN, podconfig.MPS_DAEMON, podconfig.FEATURE_DISCOVERY)
 _log = logging.getLogger(__name__)
 _T = t.TypeVar("_T")
 
 
-@dataclass(slots=True)
-class _Program:
-    """A plugin or GFD container that has been started, or has tried to."""
-
-    label: str
-    tried: float
-    config: sharing.Config | None = None
-    waiting: podstatus.Waiting | None = None
-
-
 def relevant(pod: Json) -> bool:
-    """Whether a pod runs one of the programs that this loop plays."""
-    return any(podconfig.container_of(pod, program) for program in (podconfig.PLUGIN, podconfig.FEATURE_DISCOVERY))
+    """Whether a pod runs one of the programs that this loop plays, or asks for what they serve."""
+    return any(podconfig.container_of(pod, kind) for kind in _KINDS) or any(admission.requests(pod))
 
 
 class DevicePlugins(Loop):
-    """One cluster's device plugin and GPU feature discovery pods. ``pods`` has only those that are ``relevant``."""
+    """One cluster's pods of these programs and pods with GPUs. ``pods`` has only those that are ``relevant``."""
 
     def __init__(
         self,
@@ -50,106 +45,151 @@ class DevicePlugins(Loop):
         kube: Kube,
         pods: Callable[[], list[Json]],
         current_nodes: Callable[[], list[Json]],
+        logs: Logs,
         wake: threading.Event | None = None,
     ) -> None:
         super().__init__(f"device plugins {name}", every=0.5, wake=wake)
-        self._cluster, self._kube, self._pods, self._nodes = name, kube, pods, current_nodes
-        self._programs: dict[tuple[str, str], _Program] = {}  # by pod and container
+        self._cluster, self._kube, self._pods, self._nodes, self._logs = name, kube, pods, current_nodes, logs
+        self._programs = Programs(name, kube, logs, self._refuse)
         self._said: set[tuple[str, str]] = set()
+        self._strategies: dict[tuple[str, str], str] = {}  # by node and resource: of the plugin that served it last
+        self._given: dict[str, str] = {}  # by pod: the strategy by which it got its GPU
+        self._told: set[str] = set()  # pods of daemons that have been told to stop
+
+    def observe(self, pod: Json) -> None:
+        """Called with every state of every pod: a daemon that is deleted with --grace-period=0 is killed, any other is told to stop."""
+        if pod["metadata"].get("deletionGracePeriodSeconds") and podconfig.container_of(pod, podconfig.MPS_DAEMON):
+            self._told.add(pod["metadata"]["uid"])
 
     def step(self) -> None:
         by_node: dict[str, list[Json]] = {}
         pods = self._pods()
         for pod in pods:
-            if pod["spec"].get("nodeName") and not pod["metadata"].get("deletionTimestamp"):
+            if pod["spec"].get("nodeName"):
                 by_node.setdefault(pod["spec"]["nodeName"], []).append(pod)
+        present = {pod["metadata"]["uid"] for pod in pods}
+        stopped = self._programs.keep_only(present)
         for node in self._nodes():
             if podstatus.condition(node, "Ready") == "True":
-                self._node(node, by_node.get(node["metadata"]["name"], []))
-        present = {pod["metadata"]["uid"] for pod in pods}
-        self._programs = {key: p for key, p in self._programs.items() if key[0] in present}
+                name = node["metadata"]["name"]
+                self._node(node, by_node.get(name, []), [p for p in stopped if p.pod["spec"]["nodeName"] == name])
+        self._logs.keep_only(present)
+        self._given = {uid: strategy for uid, strategy in self._given.items() if uid in present}
+        self._told -= {program.uid for program in stopped}
+        names = {node["metadata"]["name"] for node in self._nodes()}
+        self._strategies = {key: strategy for key, strategy in self._strategies.items() if key[0] in names}
 
-    def _node(self, node: Json, pods: list[Json]) -> None:
-        gpus = sharing.Gpus(count=int((node["metadata"].get("annotations") or {}).get(nodes.GPUS, 0)))
-        wanted: dict[str, int] = {}
-        # Two plugins on one node use the same kubelet socket: the one that registers last wins.
-        for pod in sorted(pods, key=lambda p: p["metadata"]["creationTimestamp"]):
-            if (config := self._running(pod, node, podconfig.PLUGIN, gpus)) is not None:
-                wanted = self._or_refuse(node, pod, functools.partial(sharing.advertised, config, gpus)) or {}
-            if (config := self._running(pod, node, podconfig.FEATURE_DISCOVERY, gpus)) is not None:
-                self._label(node, pod, config, gpus)
-        self._advertise(node, wanted)
+    def _node(self, node: Json, pods: list[Json], stopped: list[Program]) -> None:
+        gpus = machine(node)
+        # Two plugins on one node use the same kubelet socket for a resource: the one that registers last wins.
+        ordered = sorted(pods, key=lambda p: p["metadata"]["creationTimestamp"])
+        alive = [pod for pod in ordered if not pod["metadata"].get("deletionTimestamp")]
+        running = functools.partial(self._running, alive, node, gpus)
+        daemons = running(podconfig.MPS_DAEMON)
+        self._daemons(daemons, pods)
+        self._compute_mode(node, daemons, stopped)
+        plugins = [plugin for plugin in running(podconfig.PLUGIN) if self._registered(plugin, daemons)]
+        self._admit(node, ordered, plugins)
+        self._advertise(node, plugins)
+        for program in running(podconfig.FEATURE_DISCOVERY):
+            self._label(node, program, gpus)
 
-    def _running(self, pod: Json, node: Json, name: str, gpus: sharing.Gpus) -> sharing.Config | None:
-        """The config with which the pod's container runs, None when the pod has none such or it does not run."""
-        container = podconfig.container_of(pod, name)
-        if container is None:
+    def _running(self, pods: list[Json], node: Json, gpus: sharing.Gpus, kind: str) -> list[Program]:
+        found = (self._programs.running(pod, node, kind, gpus) for pod in pods)
+        return [program for program in found if program is not None]
+
+    def _daemons(self, daemons: list[Program], pods: list[Json]) -> None:
+        """Start the servers of MPS control daemons; one that cannot tries again, and its readiness probe fails meanwhile."""
+        taken = {(mps.host_root(p.pod, p.container), name) for p in daemons if p.up for name in p.serving}
+        for program in daemons:
+            if not program.up:
+                why = self._obstacle(program, pods, taken)
+                program.up = why is None
+                self._programs.say(program, f"Failed to start MPS daemon: {why}" if why else _started(program), "E" if why else INFO)
+            ready = mps.probe_succeeds(program.container, program.serving if program.up else frozenset(), program.up)
+            self._programs.set_ready(program, ready)
+
+    def _obstacle(self, program: Program, pods: list[Json], taken: set[tuple[str | None, str]]) -> str | None:
+        if not program.serving:
             return None
-        label = (node["metadata"].get("labels") or {}).get(podconfig.CONFIG_LABEL, "")
-        if podconfig.config_manager(pod, sidecar=True) is None:
-            label = ""  # nothing in this pod looks at the label any more
-        key = (pod["metadata"]["uid"], container["name"])
-        program = self._programs.get(key)
-        if program is None and podstatus.condition(pod, "Ready") != "True":
-            return None
-        if program is None or program.label != label or (program.config is None and time.monotonic() - program.tried > RETRY_SECONDS):
-            program = self._start(pod, container, label, gpus, program)
-            self._programs[key] = program
-        return program.config
+        if not mps.may_set_compute_mode(program.container):
+            return f"error setting compute mode {mps.EXCLUSIVE}: error running nvidia-smi: exit status 4 (Insufficient Permissions)"
+        if any((mps.host_root(program.pod, program.container), name) in taken for name in program.serving):
+            return "exit status 1 (An instance of this daemon is already running)"
+        if foreign := sorted(pod["metadata"]["name"] for pod in pods if self._holds_whole(pod)):
+            return f"the GPU is used without MPS by {', '.join(foreign)}: CUDA-capable device(s) is/are busy or unavailable"
+        return None
 
-    def _start(self, pod: Json, container: Json, label: str, gpus: sharing.Gpus, before: _Program | None) -> _Program:
-        program = _Program(label, time.monotonic())
-        try:
-            file = podconfig.config_file(pod, container, label, self._config_map)
-            config = sharing.parse(file.text, file.settings)
-            if gpus.count == 0:
-                sharing.advertised(config, gpus)  # whether the program can start without a GPU
-            program.config = config
-        except sharing.NotImitated as error:
-            self._refuse(pod["spec"]["nodeName"], pod, error)
-        except podconfig.NotMounted as error:
-            program.waiting = podstatus.Waiting(container=container["name"], reason="ContainerCreating", message=str(error), crashed=False)
-        except podconfig.InitFailed as error:
-            manager = podconfig.config_manager(pod, sidecar=False) or podconfig.config_manager(pod, sidecar=True) or container
-            program.waiting = podstatus.Waiting(container=manager["name"], reason="CrashLoopBackOff", message=str(error), crashed=True)
-        except (sharing.ConfigRefused, FileNotFoundError) as error:
-            program.waiting = podstatus.Waiting(container=container["name"], reason="CrashLoopBackOff", message=str(error), crashed=True)
-        self._write_status(pod, program, before)
-        return program
+    def _holds_whole(self, pod: Json) -> bool:
+        """Whether the pod has got a GPU, or a share of one, from a plugin without MPS."""
+        over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+        return not over and self._given.get(pod["metadata"]["uid"], "mps") != "mps"
 
-    def _write_status(self, pod: Json, program: _Program, before: _Program | None) -> None:
-        if program.waiting == (before.waiting if before else None):
-            return
-        metadata, now = pod["metadata"], datetime.datetime.now(datetime.UTC)
-        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
-        current = self._kube.get(path)
-        if current is None or current["metadata"]["uid"] != metadata["uid"]:
-            return
-        if program.waiting is not None:
-            _log.warning("%s: pod %s: %s: %s", self._cluster, metadata["name"], program.waiting.reason, program.waiting.message)
-        change = podstatus.running(current, now) if program.waiting is None else podstatus.waiting(current, program.waiting, now)
-        self._kube.merge(f"{path}/status", change)
+    def _compute_mode(self, node: Json, daemons: list[Program], stopped: list[Program]) -> None:
+        """EXCLUSIVE_PROCESS while a daemon runs its servers; a daemon that is told to stop sets DEFAULT, one that is killed does not."""
+        present = (node["metadata"].get("annotations") or {}).get(nodes.COMPUTE_MODE)
+        wanted = present
+        if any(program.up and program.serving for program in daemons):
+            wanted = mps.EXCLUSIVE
+        elif any(p.kind == podconfig.MPS_DAEMON and p.up and p.serving and p.uid in self._told for p in stopped):
+            wanted = mps.DEFAULT
+        if wanted != present:
+            self._kube.merge(f"/api/v1/nodes/{node['metadata']['name']}", {"metadata": {"annotations": {nodes.COMPUTE_MODE: wanted}}})
 
-    def _config_map(self, namespace: str, name: str) -> dict[str, str] | None:
-        found = self._kube.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
-        return None if found is None else found.get("data") or {}
+    def _registered(self, plugin: Program, daemons: list[Program]) -> bool:
+        """Whether kubelet knows the plugin: one with MPS registers once the daemon answers, and does not ask again later (mps.go)."""
+        if plugin.up or plugin.config is None:
+            return plugin.up
+        root = mps.host_root(plugin.pod, plugin.container)
+        served = {name for d in daemons if d.up and mps.host_root(d.pod, d.container) == root for name in d.serving}
+        plugin.up = plugin.config.strategy != "mps" or served.issuperset(plugin.devices)
+        if plugin.up:
+            registered = "; ".join(f"Registered device plugin for '{name}' with Kubelet" for name in plugin.devices)
+            self._programs.say(plugin, registered or "No devices found. Waiting indefinitely.", INFO)
+        else:
+            self._programs.say(plugin, _NO_DAEMON)
+        return plugin.up
 
-    def _advertise(self, node: Json, wanted: dict[str, int]) -> None:
+    def _admit(self, node: Json, pods: Iterable[Json], plugins: list[Program]) -> None:
+        """Kubelet asks the plugins for each pod's devices, once."""
+        name = node["metadata"]["name"]
+        refusing = {}
+        for plugin in plugins:
+            config = t.cast(sharing.Config, plugin.config)
+            for resource in plugin.devices:
+                self._strategies[name, resource] = config.strategy
+                refusing[resource] = admission.refuses_several(config, plugin.container.get("image", ""), resource)
+        for pod in pods:
+            uid, phase = pod["metadata"]["uid"], pod.get("status", {}).get("phase")
+            asked = [resource for resource, number in admission.requests(pod) if number]
+            if not asked or uid in self._given or phase != "Running":
+                continue
+            self._given[uid] = self._strategies.get((name, asked[0]), "none")
+            if (message := admission.refusal(pod, refusing)) is not None:
+                metadata = pod["metadata"]
+                path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
+                self._kube.merge(path, podstatus.rejected(admission.REASON, message))
+                _log.info("%s: pod %s: %s", self._cluster, metadata["name"], message)
+
+    def _advertise(self, node: Json, plugins: list[Program]) -> None:
         """Capacity and allocatable; a resource that is not served any more stays at 0, as kubelet keeps it (kubernetes #92396)."""
-        present = node["status"].get("allocatable") or {}
-        stale = {name: "0" for name in present if name.startswith(sharing.PREFIX)}
-        change = {k: v for k, v in (stale | {k: str(v) for k, v in wanted.items()}).items() if present.get(k) != v}
-        if not change:
+        wanted: dict[str, int] = {}
+        for plugin in plugins:
+            wanted |= {resource: sum(by_gpu.values()) for resource, by_gpu in plugin.devices.items()}
+        change = {field: _changes(node["status"].get(field) or {}, wanted) for field in ("capacity", "allocatable")}
+        if not any(change.values()):
             return
         name = node["metadata"]["name"]
-        self._kube.merge(f"/api/v1/nodes/{name}/status", {"status": {"capacity": change, "allocatable": change}})
-        _log.info("%s: node %s advertises %s", self._cluster, name, ", ".join(f"{k}: {v}" for k, v in sorted(change.items())))
+        self._kube.merge(f"/api/v1/nodes/{name}/status", {"status": change})
+        said = ", ".join(f"{k}: {v}" for k, v in sorted(change["allocatable"].items()))
+        _log.info("%s: node %s advertises %s", self._cluster, name, said)
 
-    def _label(self, node: Json, pod: Json, config: sharing.Config, gpus: sharing.Gpus) -> None:
+    def _label(self, node: Json, program: Program, gpus: sharing.Gpus) -> None:
         if gpus.count == 0:
             return
         model = (node["metadata"].get("annotations") or {}).get(nodes.GPU_MODEL, "")
-        wanted = self._or_refuse(node, pod, functools.partial(features.labels, config, gpus, model)) or {}
+        config = t.cast(sharing.Config, program.config)
+        wanted = self._or_refuse(node, program.pod, functools.partial(features.labels, config, gpus, model)) or {}
         present = node["metadata"].get("labels") or {}
         if change := {k: v for k, v in wanted.items() if present.get(k) != v}:
             self._kube.merge(f"/api/v1/nodes/{node['metadata']['name']}", {"metadata": {"labels": change}})
@@ -158,12 +198,12 @@ class DevicePlugins(Loop):
         try:
             return rule()
         except sharing.NotImitated as error:
-            self._refuse(node["metadata"]["name"], pod, error)
+            self._refuse(pod, error)
             return None
 
-    def _refuse(self, node: str, pod: Json, error: sharing.NotImitated) -> None:
+    def _refuse(self, pod: Json, error: sharing.NotImitated) -> None:
         """Say once for each pod, in the log and as an event of the node, that nothing is advertised and why."""
-        key = (pod["metadata"]["uid"], str(error))
+        node, key = pod["spec"]["nodeName"], (pod["metadata"]["uid"], str(error))
         if key in self._said:
             return
         self._said.add(key)
@@ -184,3 +224,26 @@ class DevicePlugins(Loop):
             "count": 1,
         }
         self._kube.call("POST", "/api/v1/namespaces/default/events", event)
+
+
+def machine(node: Json) -> sharing.Gpus:
+    """The node's GPUs, as its annotations of the simulation have them."""
+    annotations = node["metadata"].get("annotations") or {}
+    model = features.MODELS.get(annotations.get(nodes.GPU_MODEL, ""))
+    layouts = json.loads(annotations.get(nodes.MIG) or "[]")
+    return sharing.Gpus(
+        count=int(annotations.get(nodes.GPUS, 0)),
+        mig=tuple(None if layout is None else tuple(layout) for layout in layouts),
+        compute=model.compute if model else None,
+    )
+
+
+def _started(program: Program) -> str:
+    if not program.serving:
+        return "No devices are configured for MPS sharing; Waiting indefinitely."
+    return "; ".join(f"Staring MPS daemon resource={name}" for name in sorted(program.serving))
+
+
+def _changes(present: Json, wanted: dict[str, int]) -> dict[str, str]:
+    stale = {name: "0" for name in present if name.startswith(sharing.PREFIX)}
+    return {k: v for k, v in (stale | {k: str(v) for k, v in wanted.items()}).items() if present.get(k) != v}

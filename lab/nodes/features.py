@@ -34,7 +34,7 @@ MIG_FAMILIES = ("a100", "h100")
 
 def labels(config: Config, gpus: Gpus, model: str) -> dict[str, str]:
     """nvidia.com/… labels; those that need a model's data are left out where MODELS has none; raises NotImitated."""
-    if gpus.mig:
+    if any(layout is not None for layout in gpus.mig):
         raise NotImitated("labels of GPU feature discovery for MIG devices")
     sharing = config.sharing
     times = replicas(config)

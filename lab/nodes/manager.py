@@ -10,6 +10,7 @@ from lab.kubernetes.client import Mirror
 from lab.kubernetes.controlplane import ControlPlane
 from lab.nodes.deviceplugin import DevicePlugins, relevant
 from lab.nodes.drains import ManagedDrains
+from lab.nodes.logs import Logs
 from lab.nodes.loop import Loop
 from lab.nodes.registrar import AwsClients, NodeFaults, Registrar
 
@@ -33,7 +34,8 @@ class NodeLoops:
         nodes = Mirror(kube, "/api/v1/nodes", wake)
         pods = Mirror(kube, "/api/v1/pods", wake, relevant)
         registrar = Registrar(plane.cluster, kube, nodes.objects, self._clients, self._clock, self._faults)
-        plugins = DevicePlugins(name, kube, pods.objects, nodes.objects, wake)
+        plugins = DevicePlugins(name, kube, pods.objects, nodes.objects, Logs(), wake)
+        pods.observe = plugins.observe
         cluster = plane.cluster
         drains = ManagedDrains(cluster, kube, nodes.objects, lambda service: self._clients(service, cluster.account, cluster.region))
         running = _Running((nodes, pods), (registrar, plugins, drains))

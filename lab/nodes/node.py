@@ -13,6 +13,9 @@ from lab.nodes.userdata import Boot
 GPUS = "lab.gpuops.dev/gpus"
 GPU_MODEL = "lab.gpuops.dev/gpu-model"
 GPU_MEMORY = "lab.gpuops.dev/gpu-memory-mib"
+#: JSON: for each GPU its GPU instances by profile, null where its MIG mode is off; absent where it is off on all. The NVIDIA compute mode.
+MIG = "lab.gpuops.dev/mig"
+COMPUTE_MODE = "lab.gpuops.dev/compute-mode"
 GROUP_KEYS = "lab.gpuops.dev/nodegroup-keys"
 #: Bottlerocket's settings of its device plugin, by the user data.
 DEVICE_PLUGIN = "lab.gpuops.dev/bottlerocket-device-plugin"

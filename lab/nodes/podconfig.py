@@ -11,6 +11,7 @@ from lab.nodes.sharing import NotImitated
 
 PLUGIN = "nvidia-device-plugin"
 FEATURE_DISCOVERY = "gpu-feature-discovery"
+MPS_DAEMON = "mps-control-daemon"
 CONFIG_MANAGER = "config-manager"
 CONFIG_LABEL = "nvidia.com/device-plugin.config"
 FALLBACKS = ("named", "single", "empty")

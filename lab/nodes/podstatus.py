@@ -48,6 +48,21 @@ def running(pod: Json, now: datetime.datetime) -> Json:
     return _patch(status, ready=True, message="", now=now)
 
 
+def unready(pod: Json, container: str, now: datetime.datetime) -> Json:
+    """The patch of pods/status for a container that runs and whose readiness probe fails."""
+    status = copy.deepcopy(pod["status"])
+    for entry in status.get("containerStatuses", ()):
+        if entry["name"] == container:
+            entry |= {"ready": False, "started": True, "state": {"running": {"startedAt": _text(now)}}}
+    return _patch(status, ready=False, message=f"containers with unready status: [{container}]", now=now)
+
+
+def rejected(reason: str, message: str) -> Json:
+    """The patch of pods/status for a pod that the kubelet did not admit (kubelet.go, rejectPod): none of its containers has run."""
+    status = {"phase": "Failed", "reason": reason, "message": message, "containerStatuses": None, "initContainerStatuses": None}
+    return {"status": {**status, "conditions": None}}
+
+
 def _hold(entry: Json, why: Waiting, now: datetime.datetime) -> None:
     back_off = f"back-off 10s restarting failed container={why.container}: {why.message}" if why.crashed else why.message
     entry |= {"ready": False, "started": False, "state": {"waiting": {"reason": why.reason, "message": back_off}}}

@@ -1,7 +1,7 @@
 """Pure: NVIDIA's device plugin's config file, and what a node advertises by it.
 
-Parsing follows k8s-device-plugin v0.20 (api/config/v1/config.go, replicas.go), words of its errors included. MPS and MIG are refused
-by name until their rules are here: a guessed count would be worse than none.
+Parsing follows k8s-device-plugin v0.20 (api/config/v1/config.go, replicas.go), devices its v0.19.3 (internal/rm/device_map.go, rm.go;
+cmd/nvidia-device-plugin/main.go), words of their errors included.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import json
 import re
 import typing as t
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import yaml
+
+from lab.nodes.mig import Layout
 
 GPU = "nvidia.com/gpu"
 PREFIX = "nvidia.com/"
@@ -29,6 +31,10 @@ JSON_TYPES: tuple[tuple[type, str], ...] = (
     (list, "array"),
     (dict, "object"),
 )
+
+
+_PLUGINS = "error starting plugins: error getting plugins: unable to create plugins: failed to construct resource managers"
+_MAP = f"{_PLUGINS}: error building device map: error building device map from config.resources"
 
 
 class ConfigRefused(ValueError):
@@ -49,11 +55,12 @@ class Replicated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """``sharing.timeSlicing`` or ``sharing.mps``."""
+    """``sharing.timeSlicing`` or ``sharing.mps``. ``fail_requests``: a container may ask for one share alone."""
 
     strategy: str
     resources: tuple[Replicated, ...]
     rename_by_default: bool = False
+    fail_requests: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +70,27 @@ class Config:
     mig_strategy: str = "none"
     fail_on_init_error: bool = True
     sharing: Sharing | None = None
+    mps_root: str = ""
+
+    @property
+    def strategy(self) -> str:
+        return "none" if self.sharing is None else self.sharing.strategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:
-    """The NVIDIA GPUs of a machine. ``mig`` has their MIG devices by profile, empty where MIG mode is off."""
+    """The NVIDIA GPUs of a machine. ``mig`` has the layout of each, () where MIG mode is off on all; ``compute`` their capability."""
 
     count: int
-    mig: Mapping[str, int] = field(default_factory=dict)
+    mig: tuple[Layout, ...] = ()
+    compute: tuple[int, int] | None = None
+
+    def layout(self, index: int) -> Layout:
+        return self.mig[index] if self.mig else None
+
+
+#: Resource -> number of its devices (shares counted) on each GPU, by the GPU's index.
+Devices = Mapping[str, Mapping[int, int]]
 
 
 def parse(text: str | None, settings: Mapping[str, str] | None = None) -> Config:
@@ -97,22 +117,39 @@ def parse(text: str | None, settings: Mapping[str, str] | None = None) -> Config
         mig_strategy=strategy,
         fail_on_init_error=_flag(given, "FAIL_ON_INIT_ERROR", True if fail is None else fail),
         sharing=mps or time_slicing,
+        mps_root=given.get("MPS_ROOT") or _get(flags, "mpsRoot", str, "Flags.mpsRoot") or "",
     )
 
 
-def advertised(config: Config, gpus: Gpus) -> dict[str, int]:
-    """Resource -> count that the plugin registers; raises ConfigRefused when it would end, NotImitated.
+def check_plugin(config: Config) -> None:
+    """What the plugin alone refuses of a config (main.go, validateFlags); raises ConfigRefused."""
+    if config.strategy != "mps":
+        return
+    if config.mig_strategy == "mixed":
+        raise ConfigRefused("error starting plugins: unable to validate flags: using --mig-strategy=mixed is not supported with MPS")
+    if not config.mps_root:
+        raise ConfigRefused("error starting plugins: unable to validate flags: using MPS requires --mps-root to be specified")
 
-    Source: the plugin's README and internal/rm; table "What the node advertises" of the collection's documentation.
-    """
+
+def advertised(config: Config, gpus: Gpus) -> dict[str, int]:
+    """Resource -> count that the plugin registers; raises ConfigRefused when it would end."""
+    return {resource: sum(by_gpu.values()) for resource, by_gpu in devices(config, gpus).items()}
+
+
+def devices(config: Config, gpus: Gpus) -> Devices:
+    """What the plugin registers, by GPU; raises ConfigRefused when it would end."""
+    check_plugin(config)
     if gpus.count == 0:
         if config.fail_on_init_error:
-            raise ConfigRefused("error starting plugins: error getting plugins: unable to create cdi/resource manager: no NVIDIA GPU found")
+            raise ConfigRefused(f"{_PLUGINS}: nvml init failed: ERROR_LIBRARY_NOT_FOUND (no NVIDIA GPU found)")
         return {}
-    if gpus.mig:
-        raise NotImitated(f"MIG devices ({', '.join(sorted(gpus.mig))}) with MIG strategy {config.mig_strategy}")
-    # Without any GPU in MIG mode, strategies single and mixed behave as none.
-    return _SHARING_RULES["none" if config.sharing is None else config.sharing.strategy](config, {GPU: gpus.count})
+    found = device_map(config, gpus)
+    if config.strategy == "mps" and config.mig_strategy != "none" and any(gpus.mig):
+        raise ConfigRefused(
+            "error starting plugins: error getting plugins: unable to create plugins: failed to create plugin: "
+            "sharing using MPS is not supported for MIG devices"
+        )
+    return found
 
 
 def replicas(config: Config, resource: str = GPU) -> int:
@@ -121,29 +158,57 @@ def replicas(config: Config, resource: str = GPU) -> int:
     return next((entry.replicas for entry in entries if entry.name == resource), 1)
 
 
-def _unshared(_config: Config, devices: dict[str, int]) -> dict[str, int]:
-    return devices
+def shared_name(config: Config, resource: str) -> str:
+    """What the resource is called when it is shared: ``NAME.shared`` with renameByDefault."""
+    renamed = config.sharing is not None and config.sharing.rename_by_default and replicas(config, resource) > 1
+    return f"{resource}.shared" if renamed else resource
 
 
-def _time_sliced(config: Config, devices: dict[str, int]) -> dict[str, int]:
-    """count x replicas; with renameByDefault a shared resource is called ``NAME.shared``."""
-    found = {}
-    for resource, count in devices.items():
-        times = replicas(config, resource)
-        shared = times > 1 and config.sharing is not None and config.sharing.rename_by_default
-        found[f"{resource}.shared" if shared else resource] = count * times
+def _unshared(config: Config, gpus: Gpus) -> dict[str, dict[int, int]]:
+    """Whole GPUs and MIG devices by resource. With strategy none a GPU in MIG mode counts as a whole one (buildGPUDeviceMap)."""
+    layouts = {index: gpus.layout(index) for index in range(gpus.count)}
+    if config.mig_strategy == "none":
+        return {GPU: dict.fromkeys(layouts, 1)}
+    found: dict[str, dict[int, int]] = {}
+    if whole := [index for index, layout in layouts.items() if layout is None]:
+        found[GPU] = dict.fromkeys(whole, 1)
+    parted = {index: layout for index, layout in layouts.items() if layout is not None}
+    if config.mig_strategy == "single":
+        _check_single(parted, whole)
+    for index, layout in parted.items():
+        for profile in layout:
+            resource = GPU if config.mig_strategy == "single" else mig_resource(profile)
+            by_gpu = found.setdefault(resource, {})
+            by_gpu[index] = by_gpu.get(index, 0) + 1
     return found
 
 
-def _mps(_config: Config, _devices: dict[str, int]) -> dict[str, int]:
-    raise NotImitated("sharing.mps")
+def mig_resource(profile: str) -> str:
+    """The resource of a profile under strategy mixed (rm.go, AddDefaultResourcesToConfig)."""
+    return f"{PREFIX}mig-{profile.replace('+', '.')}"
 
 
-_SHARING_RULES: dict[str, t.Callable[[Config, dict[str, int]], dict[str, int]]] = {
-    "none": _unshared,
-    "time-slicing": _time_sliced,
-    "mps": _mps,
-}
+def _check_single(parted: Mapping[int, tuple[str, ...]], whole: list[int]) -> None:
+    """Every GPU in MIG mode, none of them empty, one profile (device_map.go); raises ConfigRefused."""
+    for index, layout in parted.items():
+        if not layout:
+            why = "at least one device with migEnabled=true was not configured correctly: error visiting device: "
+            raise ConfigRefused(f"{_MAP}: invalid MIG configuration: {why}device {index} has no MIG devices configured")
+    if len({profile for layout in parted.values() for profile in layout}) > 1:
+        visiting = (
+            "error visiting devices: error visiting device: error visiting device: error visiting MIG device: error visiting MIG device"
+        )
+        raise ConfigRefused(f"{_MAP}: invalid MIG configuration: {visiting}: more than one MIG device type present on node")
+    if parted and whole:
+        raise ConfigRefused(f"{_MAP}: all devices on the node must be configured with the same migEnabled value")
+
+
+def device_map(config: Config, gpus: Gpus) -> Devices:
+    """What there is to serve, shares counted: count x replicas, for time slicing and MPS alike (device_map.go); raises ConfigRefused."""
+    return {
+        shared_name(config, resource): {index: count * replicas(config, resource) for index, count in by_gpu.items()}
+        for resource, by_gpu in _unshared(config, gpus).items()
+    }
 
 
 def _document(text: str) -> dict[str, t.Any]:
@@ -194,10 +259,12 @@ def _sharing(parent: Mapping[str, t.Any], key: str, strategy: str) -> Sharing | 
     entries = _get(block, "resources", list, f"{key}.resources")
     if not entries:
         raise _unmarshal("no resources specified")
+    fail = _get(block, "failRequestsGreaterThanOne", bool, f"{key}.failRequestsGreaterThanOne")
     return Sharing(
         strategy=strategy,
         resources=tuple(_replicated(entry) for entry in entries),
         rename_by_default=bool(_get(block, "renameByDefault", bool, f"{key}.renameByDefault")),
+        fail_requests=strategy == "mps" if fail is None else fail,
     )
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import signal
@@ -13,193 +12,16 @@ import threading
 import time
 import typing as t
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import kubernetes
 import pytest
-from botocore.auth import SigV4QueryAuth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
-from lab import audit, binaries
-from lab.clock import Clock
-from lab.contracts import AccessIdentity, ClusterRef, ControlPlaneFailed
-from lab.kubernetes.client import Json, Kube
-from lab.kubernetes.controlplane import LocalControlPlanes
-from lab.kubernetes.webhook import TokenWebhook
-from lab.nodes.manager import NodeLoops
-from lab.state import State
-from lab.supervisor import Supervisor
+from lab import audit
+from lab.contracts import ClusterRef, ControlPlaneFailed
+from lab.kubernetes.client import Json
+from tests.lab.rig import BOOT_LIMIT, CLUSTER, PATIENCE, ROLE, Rig, eventually, rig
 
-CLUSTER = ClusterRef(account="123456789012", region="us-west-2", name="lab", version="1.36")
-ROLE = "arn:aws:iam::123456789012:role/"
-BOOT_LIMIT = 60.0
-SOON = 20.0
-PATIENCE = 1.5  # real seconds in which something must not happen
-
-
-def eventually(what: str, probe: Callable[[], bool], timeout: float = SOON) -> None:
-    end = time.monotonic() + timeout
-    while not probe():
-        assert time.monotonic() < end, f"{what}: not within {timeout} s"
-        time.sleep(0.1)
-
-
-@dataclass
-class FakeIdentities:
-    """Access key NAME belongs to role NAME and has the secret NAME-secret."""
-
-    entries: dict[str, AccessIdentity] = field(default_factory=dict)
-
-    def allow(self, name: str, *, groups: tuple[str, ...] = (), policies: tuple[tuple[str, tuple[str, ...]], ...] = ()) -> None:
-        self.entries[ROLE + name] = AccessIdentity(principal_arn=ROLE + name, username=ROLE + name, groups=groups, policies=policies)
-
-    def secret_access_key(self, access_key_id: str) -> str | None:
-        return None if access_key_id == "nobody" else f"{access_key_id}-secret"
-
-    def principal_arn(self, access_key_id: str) -> str | None:
-        return ROLE + access_key_id
-
-    def access_identity(self, cluster: ClusterRef, principal_arn: str) -> AccessIdentity | None:
-        return self.entries.get(principal_arn)
-
-
-@dataclass
-class FakeAws:
-    """EC2 and EKS as far as the registrar asks."""
-
-    instances: dict[str, Json] = field(default_factory=dict)
-    groups: dict[str, Json] = field(default_factory=dict)
-
-    held: set[str] = field(default_factory=set)  # instances that wait for EKS
-
-    def get_paginator(self, operation: str) -> t.Any:
-        return self
-
-    def paginate(self, **_: t.Any) -> list[Json]:
-        """Of DescribeInstances and DescribeAutoScalingInstances."""
-        states = [
-            {"InstanceId": i, "AutoScalingGroupName": "own", "LifecycleState": "Terminating:Wait" if i in self.held else "InService"}
-            for i in self.instances
-        ]
-        return [{"Reservations": [{"Instances": list(self.instances.values())}], "AutoScalingInstances": states}]
-
-    def complete_lifecycle_action(self, *, InstanceId: str, LifecycleHookName: str, **_: str) -> None:
-        assert LifecycleHookName == "Terminate-LC-Hook"
-        self.held.remove(InstanceId)
-        del self.instances[InstanceId]
-
-    def describe_nodegroup(self, *, clusterName: str, nodegroupName: str) -> Json:
-        return {"nodegroup": self.groups[nodegroupName]}
-
-    def describe_instance_attribute(self, *, InstanceId: str, Attribute: str) -> Json:
-        return {"InstanceId": InstanceId, "UserData": {}}
-
-    def describe_availability_zones(self) -> Json:
-        return {"AvailabilityZones": [{"ZoneName": "us-west-2a", "ZoneId": "usw2-az2"}]}
-
-    def describe_images(self, *, ImageIds: list[str]) -> Json:
-        return {"Images": []}
-
-    def describe_instance_types(self, *, InstanceTypes: list[str]) -> Json:
-        gpus = [{"Name": "A10G", "Manufacturer": "NVIDIA", "Count": 1, "MemoryInfo": {"SizeInMiB": 22888}}]
-        return {
-            "InstanceTypes": [
-                {
-                    "VCpuInfo": {"DefaultVCpus": 8},
-                    "MemoryInfo": {"SizeInMiB": 32768},
-                    "NetworkInfo": {"MaximumNetworkInterfaces": 4, "Ipv4AddressesPerInterface": 15},
-                    "ProcessorInfo": {"SupportedArchitectures": ["x86_64"]},
-                    **({"GpuInfo": {"Gpus": gpus}} if InstanceTypes[0].startswith("g5") else {}),
-                }
-            ]
-        }
-
-    def run(self, number: int, instance_type: str = "g5.2xlarge") -> str:
-        """A running instance of node group ``gpu``; returns its node's name."""
-        name = f"ip-10-0-0-{number}.us-west-2.compute.internal"
-        self.groups.setdefault("gpu", {"nodegroupName": "gpu", "amiType": "AL2023_x86_64_NVIDIA", "labels": {"pool": "inference"}})
-        self.instances[f"i-{number}"] = {
-            "InstanceId": f"i-{number}",
-            "InstanceType": instance_type,
-            "ImageId": "ami-1",
-            "PrivateDnsName": name,
-            "PrivateIpAddress": f"10.0.0.{number}",
-            "Placement": {"AvailabilityZone": "us-west-2a"},
-            "State": {"Name": "running"},
-            "Tags": [{"Key": "eks:cluster-name", "Value": CLUSTER.name}, {"Key": "eks:nodegroup-name", "Value": "gpu"}],
-        }
-        return name
-
-
-@dataclass
-class Rig:
-    """Everything but AWS."""
-
-    state: State
-    planes: LocalControlPlanes
-    supervisor: Supervisor
-    identities: FakeIdentities
-    aws: FakeAws
-    clock: Clock
-    boot_seconds: float
-
-    @property
-    def kube(self) -> Kube:
-        found = self.planes.kube(CLUSTER)
-        assert found is not None
-        return found
-
-    def client(self, name: str, *, cluster: str = CLUSTER.name, secret: str | None = None) -> kubernetes.client.ApiClient:
-        """The kubernetes client with an EKS token of role ``name``."""
-        request = AWSRequest(
-            "GET",
-            "https://sts.us-west-2.amazonaws.com/?Action=GetCallerIdentity&Version=2011-06-15",
-            headers={"x-k8s-aws-id": cluster},
-        )
-        SigV4QueryAuth(Credentials(name, secret or f"{name}-secret"), "sts", "us-west-2", expires=60).add_auth(request)
-        token = "k8s-aws-v1." + base64.urlsafe_b64encode(str(request.url).encode()).decode().rstrip("=")
-        endpoint = self.planes.endpoint(CLUSTER)
-        assert endpoint is not None
-        ca = self.state.root / "ca.crt"
-        ca.write_bytes(endpoint.certificate_authority_pem)
-        configuration = kubernetes.client.Configuration(host=endpoint.url)
-        configuration.ssl_ca_cert = str(ca)
-        configuration.proxy = None
-        configuration.api_key = {"authorization": f"Bearer {token}"}
-        return kubernetes.client.ApiClient(configuration)
-
-    def node(self, name: str) -> Json:
-        return self.kube.get(f"/api/v1/nodes/{name}") or {}
-
-    def gpus(self, name: str, resource: str = "nvidia.com/gpu") -> str | None:
-        return t.cast("str | None", self.node(name).get("status", {}).get("allocatable", {}).get(resource))
-
-
-@pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    programs = binaries.control_plane(print)
-    state = State(tmp_path_factory.mktemp("lab"))
-    state.create()
-    supervisor, clock, aws, identities = Supervisor(state.records), Clock(60), FakeAws(), FakeIdentities()
-    loops = NodeLoops(lambda *_: aws, clock)
-
-    def kube_of(cluster: ClusterRef) -> Kube | None:
-        return planes.kube(cluster)
-
-    webhook = TokenWebhook(identities, kube_of)
-    planes = LocalControlPlanes(state, supervisor, lambda: programs, webhook.url, loops.start, loops.stop)
-    webhook.start()
-    begin = time.monotonic()
-    planes.start(CLUSTER)
-    try:
-        eventually("control plane", lambda: planes.endpoint(CLUSTER) is not None, BOOT_LIMIT)
-        yield Rig(state, planes, supervisor, identities, aws, clock, time.monotonic() - begin)
-    finally:
-        planes.stop_all()
-        webhook.stop()
-    assert state.records.all() == []
-    assert list(state.clusters.iterdir()) == []
+__all__ = ["rig"]  # the fixture
 
 
 # ---- who is let in
@@ -457,19 +279,17 @@ def test_a_node_that_eks_lets_go_is_drained_as_budgets_allow(rig: Rig, gpu_node:
 
 
 def test_what_is_not_imitated_is_said_on_the_node(rig: Rig, gpu_node: str) -> None:
-    body = config_map(2)
-    body["data"]["c.yaml"] = "version: v1\nsharing: {mps: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}"
-    rig.kube.apply(MAP, body)
-    rig.kube.apply(SET, daemon_set())
+    body = daemon_set()
+    body["spec"]["template"]["spec"]["volumes"] = [{"name": "config", "hostPath": {"path": "/etc/plugin"}}]
+    rig.kube.apply(SET, body)
 
     def said() -> list[str]:
         events = rig.kube.call("GET", "/api/v1/namespaces/default/events")["items"]
         return [e["message"] for e in events if e["reason"] == "GpuopsLabNotImitated"]
 
-    eventually("event", lambda: any("sharing.mps" in text for text in said()))
+    eventually("event", lambda: any("volume of type hostPath" in text for text in said()))
     assert rig.gpus(gpu_node) is None
     rig.kube.delete(SET)
-    rig.kube.delete(MAP)
     eventually("plugin pods gone", lambda: not plugin_pods(rig))
 
 

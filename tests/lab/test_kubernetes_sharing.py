@@ -11,7 +11,7 @@ import typing as t
 import pytest
 
 from lab.nodes import features, podconfig, podstatus
-from lab.nodes.sharing import Config, ConfigRefused, Gpus, NotImitated, advertised, parse
+from lab.nodes.sharing import ConfigRefused, Gpus, NotImitated, advertised, parse
 
 TS10 = "version: v1\nsharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 10}]}}"
 
@@ -87,18 +87,6 @@ def test_no_gpu_ends_the_plugin_unless_told_otherwise() -> None:
 
 def test_environment_comes_before_the_file() -> None:
     assert parse("flags: {migStrategy: single}", {"MIG_STRATEGY": "mixed"}).mig_strategy == "mixed"
-
-
-@pytest.mark.parametrize(
-    ("config", "gpus"),
-    [
-        (parse("sharing: {mps: {resources: [{name: gpu, replicas: 4}]}}"), Gpus(count=1)),
-        (parse("flags: {migStrategy: mixed}"), Gpus(count=8, mig={"1g.5gb": 56})),
-    ],
-)
-def test_what_the_lab_does_not_know_is_refused_not_guessed(config: Config, gpus: Gpus) -> None:
-    with pytest.raises(NotImitated):
-        advertised(config, gpus)
 
 
 def test_mps_wins_over_time_slicing() -> None:

@@ -1,0 +1,211 @@
+# Copyright (c) the gpuops.eks contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NVIDIA's programs on the nodes of a real control plane."""
+
+from __future__ import annotations
+
+import json
+import time
+import typing as t
+from collections.abc import Iterator
+
+import pytest
+
+from lab.kubernetes.client import Json
+from lab.nodes import node as nodes
+from tests.lab.rig import PATIENCE, Rig, eventually, rig
+
+__all__ = ["rig"]  # the fixture
+
+SYSTEM = "/api/v1/namespaces/kube-system"
+SETS = "/apis/apps/v1/namespaces/kube-system/daemonsets"
+PODS = "/api/v1/namespaces/default/pods"
+PROBE = "echo get_default_active_thread_percentage | CUDA_MPS_PIPE_DIRECTORY=/mps/nvidia.com/gpu/pipe nvidia-cuda-mps-control"
+PLUGIN, DAEMON, DISCOVERY = "nvidia-device-plugin", "mps-control-daemon", "gpu-feature-discovery"
+
+
+@pytest.fixture
+def clean(rig: Rig) -> Iterator[Rig]:
+    """The cluster without what a test has put there, afterwards."""
+    yield rig
+    for found in rig.kube.call("GET", SETS)["items"]:
+        rig.kube.delete(f"{SETS}/{found['metadata']['name']}")
+    for found in rig.kube.call("GET", PODS)["items"]:
+        rig.kube.delete(f"{PODS}/{found['metadata']['name']}")
+    eventually("no pods", lambda: not rig.kube.call("GET", "/api/v1/pods")["items"])
+    rig.aws.instances.clear()
+    eventually("no nodes", lambda: not rig.kube.call("GET", "/api/v1/nodes")["items"])
+
+
+def node(rig: Rig, instance_type: str = "g5.2xlarge", **more: str) -> str:
+    """A node that is Ready."""
+    number = 10 + len(rig.aws.user_data)
+    name = rig.aws.run(number, instance_type, **more)
+    eventually(
+        "node", lambda: any(c["type"] == "Ready" and c["status"] == "True" for c in rig.node(name).get("status", {}).get("conditions", ()))
+    )
+    return name
+
+
+def config(rig: Rig, text: str) -> None:
+    metadata = {"name": "plugin", "namespace": "kube-system"}
+    rig.kube.apply(f"{SYSTEM}/configmaps/plugin", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"c.yaml": text}})
+
+
+def sharing(strategy: str, replicas: int, **more: t.Any) -> str:
+    return json.dumps({"version": "v1", "sharing": {strategy: {**more, "resources": [{"name": "nvidia.com/gpu", "replicas": replicas}]}}})
+
+
+def run(rig: Rig, program: str, revision: str = "1", **more: t.Any) -> None:
+    """A DaemonSet of one of NVIDIA's programs, with the ConfigMap ``plugin`` and the node's MPS folder."""
+    container = {
+        "name": "main",
+        "image": "nvcr.io/nvidia/k8s-device-plugin:v0.20.1",
+        "command": [program],
+        "env": [{"name": "CONFIG_FILE", "value": "/config/c.yaml"}, {"name": "MPS_ROOT", "value": "/run/nvidia/mps"}],
+        "volumeMounts": [{"name": "config", "mountPath": "/config"}, {"name": "mps", "mountPath": "/mps"}],
+        **more,
+    }
+    volumes = [{"name": "config", "configMap": {"name": "plugin"}}, {"name": "mps", "hostPath": {"path": "/run/nvidia/mps"}}]
+    spec = {"tolerations": [{"operator": "Exists"}], "containers": [container], "volumes": volumes}
+    template = {"metadata": {"labels": {"app": program}, "annotations": {"revision": revision}}, "spec": spec}
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": program, "namespace": "kube-system"},
+        "spec": {"selector": {"matchLabels": {"app": program}}, "template": template},
+    }
+    rig.kube.apply(f"{SETS}/{program}", body)
+
+
+def run_daemon(rig: Rig, revision: str = "1", *, privileged: bool = True) -> None:
+    probe = {"exec": {"command": ["sh", "-c", PROBE]}}
+    run(rig, DAEMON, revision, securityContext={"privileged": privileged}, readinessProbe=probe)
+
+
+def stop(rig: Rig, program: str) -> None:
+    rig.kube.delete(f"{SETS}/{program}")
+    eventually(f"{program} gone", lambda: not pods(rig, program))
+
+
+def pods(rig: Rig, program: str) -> list[Json]:
+    found = rig.kube.call("GET", f"{SYSTEM}/pods", params={"labelSelector": f"app={program}"})
+    return t.cast("list[Json]", found["items"])
+
+
+def state(rig: Rig, program: str) -> Json:
+    """Ready, restarts, and why it waits, of the program's only pod."""
+    entries = [entry for pod in pods(rig, program) for entry in pod["status"].get("containerStatuses") or ()]
+    if len(entries) != 1:
+        return {}
+    waiting = entries[0]["state"].get("waiting") or {}
+    ended = entries[0].get("lastState", {}).get("terminated") or {}
+    return {"ready": entries[0]["ready"], "reason": waiting.get("reason"), "message": ended.get("message", "")}
+
+
+def workload(rig: Rig, name: str, gpus: str = "1", resource: str = "nvidia.com/gpu") -> None:
+    container = {"name": "c", "image": "cuda", "resources": {"limits": {resource: gpus}}}
+    metadata = {"name": name, "namespace": "default"}
+    rig.kube.call("POST", PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}})
+
+
+def status(rig: Rig, name: str) -> Json:
+    return t.cast(Json, (rig.kube.get(f"{PODS}/{name}") or {}).get("status") or {})
+
+
+def mode(rig: Rig, name: str) -> str | None:
+    return t.cast("str | None", rig.node(name)["metadata"].get("annotations", {}).get(nodes.COMPUTE_MODE))
+
+
+def test_shares_of_mps_take_a_daemon_that_answers(clean: Rig) -> None:
+    """internal/plugin/mps.go: the plugin registers once the daemon of its resource answers; mps/daemon.go: compute modes."""
+    rig, name = clean, node(clean)
+    config(rig, sharing("mps", 5))
+    run(rig, PLUGIN)
+    eventually("plugin pod", lambda: state(rig, PLUGIN).get("ready") is True)
+    time.sleep(PATIENCE)
+    assert rig.gpus(name) is None
+    run_daemon(rig, privileged=False)
+    eventually("unprivileged daemon", lambda: state(rig, DAEMON).get("ready") is False)
+    assert state(rig, DAEMON)["reason"] is None
+    time.sleep(PATIENCE)
+    assert (rig.gpus(name), mode(rig, name)) == (None, None)
+    run_daemon(rig, revision="2")
+    eventually("5 shares", lambda: rig.gpus(name) == "5")
+    eventually("daemon is ready", lambda: state(rig, DAEMON).get("ready") is True)
+    assert mode(rig, name) == "EXCLUSIVE_PROCESS"
+    stop(rig, DAEMON)
+    eventually("mode after a stop", lambda: mode(rig, name) == "DEFAULT")
+    assert rig.gpus(name) == "5"  # the plugin does not look again
+
+
+def test_a_killed_daemon_leaves_the_compute_mode(clean: Rig) -> None:
+    """mps/daemon.go, Stop: nobody else sets it back (k8s-device-plugin#647)."""
+    rig, name = clean, node(clean)
+    config(rig, sharing("mps", 5))
+    run_daemon(rig)
+    eventually("mode", lambda: mode(rig, name) == "EXCLUSIVE_PROCESS")
+    (pod,) = pods(rig, DAEMON)
+    rig.kube.delete(f"{SETS}/{DAEMON}?propagationPolicy=Orphan")
+    rig.kube.delete(f"{SYSTEM}/pods/{pod['metadata']['name']}?gracePeriodSeconds=0")
+    eventually("daemon gone", lambda: not pods(rig, DAEMON))
+    time.sleep(PATIENCE)
+    assert mode(rig, name) == "EXCLUSIVE_PROCESS"
+
+
+def test_too_many_clients_end_the_daemon_and_nothing_is_advertised(clean: Rig) -> None:
+    rig, name = clean, node(clean)
+    config(rig, sharing("mps", 49))
+    run_daemon(rig)
+    run(rig, PLUGIN)
+    eventually("crash loop", lambda: state(rig, DAEMON).get("reason") == "CrashLoopBackOff")
+    assert "invalid MPS configuration: invalid device maximum allowed replicas exceeded: 49 > 48" in state(rig, DAEMON)["message"]
+    time.sleep(PATIENCE)
+    assert rig.gpus(name) is None
+    config(rig, sharing("mps", 48))
+    eventually("daemon recovers", lambda: state(rig, DAEMON).get("ready") is True)
+    run(rig, PLUGIN, revision="2")
+    eventually("48 shares", lambda: rig.gpus(name) == "48")
+
+
+def test_a_daemon_waits_until_pods_without_mps_have_left_the_gpu(clean: Rig) -> None:
+    rig, name = clean, node(clean)
+    config(rig, sharing("timeSlicing", 4))
+    run(rig, PLUGIN)
+    eventually("4 shares", lambda: rig.gpus(name) == "4")
+    workload(rig, "whole")
+    eventually("pod runs", lambda: status(rig, "whole").get("phase") == "Running")
+    config(rig, sharing("mps", 5))
+    run(rig, PLUGIN, revision="2")
+    run_daemon(rig)
+    eventually("daemon is not ready", lambda: state(rig, DAEMON).get("ready") is False)
+    time.sleep(PATIENCE)
+    assert (rig.gpus(name), state(rig, DAEMON)["ready"]) == ("0", False)
+    rig.kube.delete(f"{PODS}/whole")
+    eventually("5 shares", lambda: rig.gpus(name) == "5")
+    workload(rig, "share")
+    eventually("pod runs", lambda: status(rig, "share").get("phase") == "Running")
+    run_daemon(rig, revision="2")  # its clients do not keep another daemon from starting
+    eventually("daemon is ready", lambda: state(rig, DAEMON).get("ready") is True)
+
+
+@pytest.mark.parametrize(("strategy", "more"), [("timeSlicing", {"failRequestsGreaterThanOne": True}), ("timeSlicing", {})])
+def test_a_pod_that_asks_for_several_shares(clean: Rig, strategy: str, more: Json) -> None:
+    """kubelet.go, rejectPod: Failed for good, with the plugin's words."""
+    rig, name = clean, node(clean)
+    config(rig, sharing(strategy, 4, **more))
+    run(rig, PLUGIN)
+    eventually("4 shares", lambda: rig.gpus(name) == "4")
+    workload(rig, "several", gpus="2")
+    workload(rig, "one")
+    eventually("one runs", lambda: status(rig, "one").get("phase") == "Running")
+    if more:
+        eventually("refused", lambda: status(rig, "several").get("phase") == "Failed")
+        found = status(rig, "several")
+        assert found["reason"] == "UnexpectedAdmissionError"
+        assert "maximum request size for shared resources is 1; found 2" in found["message"]
+    else:
+        eventually("runs", lambda: status(rig, "several").get("phase") == "Running")
+    time.sleep(PATIENCE)
+    assert status(rig, "several")["phase"] == ("Failed" if more else "Running")
