@@ -13,6 +13,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
+from ansible_collections.gpuops.eks.plugins.module_utils._model import gpu_operator
 from ansible_collections.gpuops.eks.plugins.module_utils._model.access_entry import entry_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.addon import addon_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import cluster_faults
@@ -149,6 +150,19 @@ def _device_plugin_faults(variables: Variables) -> list[Fault]:
     return [replace(fault, path=f"gpu_sharing_{fault.path.replace('.', '_')}") for fault in faults]
 
 
+def _gpu_operator_faults(variables: Variables) -> list[Fault]:
+    """Values that the chart would take without a word, and pools on whose nodes two device plugins would run."""
+    pools, values = variables.get("gpu_nodepools"), variables.get("gpu_operator_values")
+    if not _options(variables, "gpu_operator") or variables.get("gpu_operator_enabled") is False:
+        return []
+    checked = variables.get("gpu_operator_values_checked") is not False
+    return [
+        *gpu_operator.values_faults(values, "gpu_operator_values", every_key=checked, stock_images=gpu_operator.has_stock_images(pools)),
+        *gpu_operator.pools_faults(pools, "gpu_nodepools"),
+        *gpu_operator.version_faults(variables.get("gpu_operator_version"), pools, "gpu_operator_version"),
+    ]
+
+
 def _network_faults(variables: Variables) -> list[Fault]:
     """What eks_network would say of its options, under the names of the variables."""
     options = _options(variables, "eks_network")
@@ -231,10 +245,15 @@ _RULES: tuple[t.Callable[[Variables], list[Fault]], ...] = (
     _match("eks_cluster_iam_path", _PATH, "a path that begins and ends with /, such as /platform/", "IAM API, CreateRole"),
     _match("eks_cluster_permissions_boundary", _POLICY, "the ARN of an IAM policy", "IAM API, CreateRole"),
     _device_plugin_faults,
+    _gpu_operator_faults,
     _network_faults,
     _zone_faults,
     _workload_faults,
     _least_faults("gpu_workloads_replicas", 0),
     _least_faults("gpu_workloads_resource_count", 1),
-    *(_least_faults(name, 0) for name in sorted({*known()} - {*PLAYBOOK}) if name.endswith(("_wait_timeout", "_wait_interval"))),
+    *(
+        _least_faults(name, 0)
+        for name in sorted({*known()} - {*PLAYBOOK})
+        if name.endswith(("_wait_timeout", "_wait_interval", "_wedge_after"))
+    ),
 )

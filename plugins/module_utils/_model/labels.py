@@ -12,3 +12,8 @@ GPU_PRESENT_LABEL = "nvidia.com/gpu.present"
 DEVICE_PLUGIN_CONFIG_LABEL = "nvidia.com/device-plugin.config"
 NODEPOOL_LABEL = "gpuops.eks/nodepool"
 ACCELERATOR_LABEL = "k8s.amazonaws.com/accelerator"
+
+# Of NVIDIA's GPU Operator. Sources: gpu-operator, controllers/state_manager.go; mig-parted, pkg/mig/reconfigure.
+OPERANDS_LABEL = "nvidia.com/gpu.deploy.operands"
+MIG_CONFIG_LABEL = "nvidia.com/mig.config"
+MIG_STATE_LABEL = "nvidia.com/mig.config.state"

@@ -673,6 +673,75 @@ AUTOSCALING: Options = {
     },
 }
 
+GPU_OPERATOR: Options = {
+    "gpu_operator_enabled": {
+        "type": "bool",
+        "default": None,
+        "description": [
+            "Whether NVIDIA's GPU Operator is installed. Null: where a pool has C(sharing.backend) C(gpu_operator). V(false) removes a release of the role."
+        ],
+    },
+    "gpu_operator_chart_ref": {
+        "type": "str",
+        "default": "gpu-operator",
+        "description": [
+            "Helm chart of the operator: its name in O(gpu_operator_chart_repo_url), an C(oci://) reference, or a path. It needs C(helm) on the machine that "
+            "runs the playbook."
+        ],
+    },
+    "gpu_operator_chart_repo_url": {
+        "type": "str",
+        "default": "https://helm.ngc.nvidia.com/nvidia",
+        "description": ["Helm repository of the chart, where O(gpu_operator_chart_ref) is a name in one."],
+    },
+    "gpu_operator_version": {
+        "type": "str",
+        "default": "v26.7.2",
+        "description": ["Version of the chart, where it is a reference. Versions that are known not to work on the pools are refused."],
+    },
+    "gpu_operator_namespace": {
+        "type": "str",
+        "default": "gpu-operator",
+        "description": ["Namespace of the operator and all that it runs. Its pods are privileged, and the namespace is labelled for that."],
+    },
+    "gpu_operator_values": {
+        "type": "dict",
+        "default": {},
+        "description": ["Values of the chart, merged over those that follow from the pools: dictionaries deep, lists replaced."],
+    },
+    "gpu_operator_values_checked": {
+        "type": "bool",
+        "default": True,
+        "description": [
+            "Whether keys of O(gpu_operator_values) are refused that the recorded chart does not know, which Helm would take without a word. V(false) for keys "
+            "of a newer chart; known mistakes are refused anyway."
+        ],
+    },
+    "gpu_operator_helm_binary": {
+        "type": "path",
+        "default": None,
+        "description": ["Path of C(helm) 3, or of Helm 4 with kubernetes.core 6.4 or later. Null: the one in the PATH."],
+    },
+    "gpu_operator_wedge_after": {
+        "type": "int",
+        "default": 600,
+        "description": [
+            "Seconds after which a node is given up whose MIG layout is pending and whose operands are still paused for it: the operator waits 5 minutes for "
+            "their pods and then leaves it like that."
+        ],
+    },
+    "gpu_operator_wait_timeout": {
+        "type": "int",
+        "default": 3600,
+        "description": ["Seconds to wait until the operator is ready on every node, reboots for MIG included, and until it is gone."],
+    },
+    "gpu_operator_wait_interval": {
+        "type": "float",
+        "default": 15.0,
+        "description": ["Seconds between two looks while waiting."],
+    },
+}
+
 POOLS_ROLE: Options = {
     "gpu_nodepools_node_role_arn": {
         "type": "str",
@@ -966,6 +1035,7 @@ ROLES: dict[str, Options] = {
     "eks_autoscaling": {**_EVERY_POOL, **AUTOSCALING},
     "gpu_nodepools": {**_EVERY_POOL, **POOLS_ROLE},
     "gpu_sharing": {**_EVERY_POOL, **SHARING},
+    "gpu_operator": {**_EVERY_POOL, **GPU_OPERATOR},
     "gpu_workloads": {**_EVERY_POOL, **WORKLOADS},
     "gpu_capacity_report": IDENTITY,
     "gpu_verify": {**_EVERY_POOL, **VERIFY},
@@ -979,6 +1049,7 @@ SUMMARIES: dict[str, str] = {
     "eks_autoscaling": "Installs what scales the pools: Karpenter, cluster-autoscaler, the AWS Node Termination Handler",
     "gpu_nodepools": "Makes the cluster's node pools",
     "gpu_sharing": "Runs the NVIDIA device plugin, so that nodes advertise GPUs, shared as their pool says",
+    "gpu_operator": "Installs NVIDIA's GPU Operator for pools whose GPUs it shares, and waits until every node is as it should be",
     "gpu_workloads": "Runs a TensorFlow Deployment of which every pod takes a GPU or a share of one",
     "gpu_capacity_report": "Reports GPUs and shares: there, taken, free",
     "gpu_verify": "Fails with all findings at once where cluster, nodes or workload are not what they should be",
@@ -1013,6 +1084,10 @@ FACTS = frozenset(
         "eks_teardown_plan",
         "gpu_capacity_report_result",
         "gpu_nodepools_rendered",
+        "gpu_operator_absent_plan",
+        "gpu_operator_diff",
+        "gpu_operator_plan",
+        "gpu_operator_result",
         "gpu_nodepools_result",
         "gpu_sharing_rendered",
         "gpu_sharing_result",
