@@ -52,6 +52,7 @@ _NAME_LIMIT = CONFIGURATION_NAME_LIMIT
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+).*")
 _DIRECTORY = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+_MIG_SUFFIXES = (0, 20, 0)  # api/config/v1/resources.go of versions before it takes profiles with a suffix for those without
 _MANY_PER_POD = (0, 20, 0)  # api/config/v1/config.go of versions before it sets failRequestsGreaterThanOne of MPS to true
 _OURS = "the collection's options"
 _KUBERNETES = "Kubernetes, names and label values (RFC 1123)"
@@ -132,12 +133,13 @@ class Configuration:
     node_selector: t.Mapping[str, str] | None = None
 
     @classmethod
-    def from_params(cls, params: t.Mapping[str, t.Any]) -> Configuration:
+    def from_params(cls, params: t.Mapping[str, t.Any], version: Version | None = None) -> Configuration:
+        """``version`` is the plugin's, None where it is not known."""
         selector, mig = params["node_selector"], params.get("mig")
         return cls(
             name=params["name"],
             sharing=Sharing.from_params(params["sharing"]),
-            mig=None if mig is None else Mig.from_params(mig),
+            mig=None if mig is None else Mig.from_params(mig, suffixes=at_least(version, _MIG_SUFFIXES)),
             flags=clean_flags(params["flags"] or {}),
             node_selector=None if selector is None else {key: str(value) for key, value in selector.items()},
         )
@@ -204,13 +206,28 @@ class DevicePlugin:
         return cls(
             namespace=params["namespace"],
             image=Image.from_params(params["image"]),
-            configurations=tuple(Configuration.from_params(item) for item in params["configurations"] or ()),
+            configurations=tuple(Configuration.from_params(item, _version(params)) for item in params["configurations"] or ()),
             tolerations=tuple({key: value for key, value in item.items() if value is not None} for item in params["tolerations"]),
             purge=params["purge_configurations"],
             priority_class=params["priority_class"],
             resources={key: _texts(values) for key, values in (params.get("resources") or {}).items() if values},
             mps_root=params["mps_root"],
         )
+
+
+def warnings(wanted: DevicePlugin) -> list[str]:
+    """What is allowed, and has a consequence that surprises."""
+    renamed = [configuration for configuration in wanted.configurations if configuration.sharing.rename]
+    return [
+        f"Configuration {one.name} renames what its nodes advertise to {' and '.join(name for name, count in _advertised(one) if count)}: "
+        "autoscalers buy no node for pods that ask for it, unless they are told that such nodes have it (by a NodeOverlay of Karpenter, by tags "
+        "of cluster-autoscaler's groups), as pools of gpuops.eks do; pods that ask for nvidia.com/gpu stay Pending."
+        for one in renamed
+    ]
+
+
+def _advertised(configuration: Configuration) -> t.Iterable[tuple[str, int]]:
+    return configuration.resources.advertised(1).items()
 
 
 def _texts(values: t.Mapping[str, t.Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ Version = tuple[int, int, int]
 
 SOURCE = "NVIDIA k8s-device-plugin, api/config/v1/flags.go"
 _CONVERTERS: dict[str, t.Callable[[t.Any], t.Any]] = {"bool": check_type_bool, "list": check_type_list, "str": str}
-_ABSOLUTE = re.compile(r"/[^:]*")
+_ABSOLUTE = re.compile(r"(/(?!\.\.(/|$))[^/:]*)+")
 _CDI_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/")
 _DURATION = re.compile(r"([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+|infinite")
 
@@ -86,6 +86,15 @@ def flags_faults(flags: t.Any, path: str, *, version: Version | None = None, fea
     for key, (bad, allowed) in _VALUES.items():
         if bad(value := _lookup(flags, key)):
             faults.append(Fault(path=f"{path}.{key}", value=value, allowed=allowed, source=SOURCE))
+    return faults + _combination_faults(flags, path, version, feature_discovery)
+
+
+def _combination_faults(flags: Flags, path: str, version: Version | None, feature_discovery: bool | None) -> list[Fault]:
+    """Values that are right by themselves, but not beside each other, the plugin's version or the module's options."""
+    faults = []
+    if _lookup(flags, "deviceDiscoveryStrategy") == "tegra" and "cdi-" in str(_lookup(flags, "plugin.deviceListStrategy")):
+        allowed = "auto or nvml with a deviceListStrategy of CDI"
+        faults.append(Fault(path=f"{path}.deviceDiscoveryStrategy", value="tegra", allowed=allowed, source=SOURCE))
     policy = "plugin.sharedDevicesAllocationPolicy"
     if _lookup(flags, policy) is not None and not at_least(version, _ALLOCATION_POLICY):
         allowed = "unset: the plugin knows it since v0.20.0 only (image.tag)"
@@ -112,7 +121,7 @@ def _unlike(pattern: re.Pattern[str]) -> t.Callable[[t.Any], bool]:
 
 
 _VALUES: dict[str, tuple[t.Callable[[t.Any], bool], str]] = {
-    **{key: (_unlike(_ABSOLUTE), "an absolute path") for key in _PATHS},
+    **{key: (_unlike(_ABSOLUTE), "an absolute path without ..") for key in _PATHS},
     "plugin.cdiAnnotationPrefix": (_unlike(_CDI_PREFIX), "a DNS name and a slash, as in cdi.k8s.io/"),
     "plugin.deviceListStrategy": (lambda value: value in ([], ""), "at least one: without any, containers are given no device"),
     "gfd.sleepInterval": (_unlike(_DURATION), "a duration of Go such as 60s or 1m30s, or infinite"),

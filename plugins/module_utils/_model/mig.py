@@ -18,6 +18,14 @@ from ansible_collections.gpuops.eks.plugins.module_utils._catalog.mig import PRO
 from ansible_collections.gpuops.eks.plugins.module_utils._catalog.mig import SOURCE as PROFILES_SOURCE
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import (
+    MESSAGE_SOURCE,
+    TIME_SLICES,
+    GpuResources,
+    Mig,
+    Sharing,
+    sharing_faults,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._model.yaml_text import yaml_text
 
 MIG_OPTIONS: dict[str, dict[str, t.Any]] = {
@@ -47,11 +55,20 @@ def mig_faults(params: t.Any, path: str) -> list[Fault]:
 
 
 def sharing_of_mig_faults(sharing: t.Any, mig: t.Any, path: str) -> list[Fault]:
-    """MIG instances can be shared by time slicing alone. ``path`` is that of the ``sharing`` block."""
-    if not mig or not isinstance(sharing, t.Mapping) or sharing.get("strategy") != "mps":
+    """MIG instances can be shared by time slicing alone, and not without end. ``path`` is that of the ``sharing`` block."""
+    if not mig or not isinstance(sharing, t.Mapping):
         return []
-    allowed = "none or time_slicing with mig, or no mig: MPS shares whole GPUs only"
-    return [Fault(path=join(path, "strategy"), value="mps", allowed=allowed, source=_MPS_SOURCE)]
+    if sharing.get("strategy") == "mps":
+        allowed = "none or time_slicing with mig, or no mig: MPS shares whole GPUs only"
+        return [Fault(path=join(path, "strategy"), value="mps", allowed=allowed, source=_MPS_SOURCE)]
+    replicas = sharing.get("replicas")
+    if sharing_faults(sharing, path) or mig_faults(mig, path) or not str(replicas).isdigit():
+        return []
+    shares = max(GpuResources(sharing=Sharing.from_params(sharing), mig=Mig.from_params(mig)).advertised(1).values())
+    if shares <= TIME_SLICES:
+        return []
+    allowed = f"so many that the instances of a GPU have at most {TIME_SLICES} shares of one resource, not {shares}"
+    return [Fault(path=join(path, "replicas"), value=replicas, allowed=allowed, source=MESSAGE_SOURCE)]
 
 
 def _entry_faults(profile: str, count: t.Any, where: str) -> list[Fault]:

@@ -26,6 +26,7 @@ SHARING_OPTIONS: dict[str, dict[str, t.Any]] = {
     "fail_requests_greater_than_one": {"type": "bool", "default": True},
 }
 RESOURCES_ANNOTATION = "gpuops.eks/resources"  # of the device plugin's DaemonSets
+SHARING_ANNOTATION = "gpuops.eks/sharing"  # of the pods of a configuration
 CONFIGURATION_NAME_LIMIT = 40  # with a program's name before it, it names DaemonSets
 MPS_REPLICAS = 48
 TIME_SLICES = 60_000  # of all GPUs of a node together
@@ -34,7 +35,7 @@ _NVIDIA = "nvidia.com"
 _SHARED = ".shared"
 _REPLICAS_SOURCE = "NVIDIA k8s-device-plugin, api/config/v1/replicas.go: number of replicas must be >= 2"
 _MPS_SOURCE = "NVIDIA k8s-device-plugin, cmd/mps-control-daemon/mps/device.go: maximum allowed replicas"
-_MESSAGE_SOURCE = "gRPC: a message has at most 4 MiB; measured with k8s-device-plugin v0.19.3, about 60 bytes for each share"
+MESSAGE_SOURCE = "gRPC: a message has at most 4 MiB; measured with k8s-device-plugin v0.19.3, about 60 bytes for each share"
 
 
 def configuration_name(pool_name: str) -> str:
@@ -77,26 +78,37 @@ class Sharing:
         return gpus * self.replicas
 
 
-def resource_of(profile: str) -> str:
-    """The extended resource of a MIG profile's instances under strategy mixed."""
-    return f"{_NVIDIA}/mig-{profile.replace('+', '.')}"
+def resource_of(profile: str, *, suffixes: bool = False) -> str:
+    """The extended resource of a MIG profile's instances under strategy mixed; see Mig for ``suffixes``."""
+    name = profile if suffixes else f"{profile.partition('gb')[0]}gb"
+    return f"{_NVIDIA}/mig-{name.replace('+', '.')}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mig:
     """The ``mig`` of a pool: how each GPU is cut. ``layout`` is profile -> instances per GPU (1g.5gb: 7), the same on every GPU.
 
-    With strategy single all instances are advertised as nvidia.com/gpu, with mixed each profile as a resource of its own.
+    With strategy single all instances are advertised as nvidia.com/gpu, with mixed each profile as a resource of its own. ``suffixes``: so are
+    those with a suffix (1g.5gb+me). The device plugin has it so since v0.20.0; before, it counts them as the profile without
+    (k8s-device-plugin#1462, #1807; seen with v0.19.3).
     """
 
     strategy: str = "mixed"
     layout: t.Mapping[str, int] = field(default_factory=dict)
+    suffixes: bool = False
 
     @classmethod
-    def from_params(cls, params: t.Mapping[str, t.Any]) -> Mig:
-        return cls(
-            strategy=params.get("strategy") or "mixed", layout={name: int(count) for name, count in (params.get("layout") or {}).items()}
-        )
+    def from_params(cls, params: t.Mapping[str, t.Any], *, suffixes: bool = False) -> Mig:
+        layout = {name: int(count) for name, count in (params.get("layout") or {}).items()}
+        return cls(strategy=params.get("strategy") or "mixed", layout=layout, suffixes=suffixes)
+
+    def devices(self) -> dict[str, int]:
+        """Resource -> instances of each GPU."""
+        found: dict[str, int] = {}
+        for profile, count in self.layout.items():
+            name = resource_of(profile, suffixes=self.suffixes) if self.strategy == "mixed" else GPU_RESOURCE
+            found[name] = found.get(name, 0) + count
+        return {name: count for name, count in found.items() if count}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +132,7 @@ class GpuResources:
         """The same before the devices are shared: those that the device plugin finds, by the names that its configuration has for them."""
         if self.mig is None:
             return {GPU_RESOURCE: gpus}
-        if self.mig.strategy == "mixed":
-            return {resource_of(profile): gpus * count for profile, count in self.mig.layout.items() if count}
-        return {GPU_RESOURCE: gpus * sum(self.mig.layout.values())}
+        return {name: gpus * count for name, count in self.mig.devices().items()}
 
     def per_gpu(self) -> int | None:
         """How many nvidia.com/gpu one physical GPU is advertised as; None where nodes advertise other resources only."""
@@ -164,7 +174,7 @@ def sharing_faults(params: t.Mapping[str, t.Any] | None, path: str) -> list[Faul
     if number is not None and number < 2:
         allowed = "an integer of at least 2; leave sharing out to give whole GPUs"
         return [Fault(path=where, value=replicas, allowed=allowed, source=_REPLICAS_SOURCE)]
-    most, source = (MPS_REPLICAS, _MPS_SOURCE) if strategy == "mps" else (TIME_SLICES, _MESSAGE_SOURCE)
+    most, source = (MPS_REPLICAS, _MPS_SOURCE) if strategy == "mps" else (TIME_SLICES, MESSAGE_SOURCE)
     if number is not None and number > most:
         return [Fault(path=where, value=replicas, allowed=f"an integer from 2 to {most} with {strategy}", source=source)]
     return []

@@ -11,7 +11,7 @@ import dataclasses
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin
+from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin, warnings
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Node
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import DEVICE_PLUGIN_CONFIG_LABEL
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
@@ -90,7 +90,7 @@ def plan_present(wanted: DevicePlugin, observed: Observed) -> Plan:
         if _key(manifest) not in theirs
     )
     steps = tuple(dataclasses.replace(step, needs=needs) if step.request["kind"] == DAEMON_SET.kind else step for step in applied.steps)
-    kept = Plan(warnings=(*_gitops_warnings(theirs), *(_kept(name, nodes) for name, nodes in needed.items())))
+    kept = Plan(warnings=(*warnings(wanted), *_gitops_warnings(theirs), *(_kept(name, nodes) for name, nodes in needed.items())))
     return combine([purge, dataclasses.replace(applied, steps=steps), kept])
 
 

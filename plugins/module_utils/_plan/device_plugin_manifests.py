@@ -18,7 +18,7 @@ import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import FIELD_MANAGER, MANAGED_BY_LABEL
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import RESOURCES_ANNOTATION, read_note
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import RESOURCES_ANNOTATION, SHARING_ANNOTATION, read_note
 
 Manifest = dict[str, t.Any]
 
@@ -26,7 +26,6 @@ NAME_LABEL = "app.kubernetes.io/name"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 HASH_ANNOTATION = "gpuops.eks/hash"
-SHARING_ANNOTATION = "gpuops.eks/sharing"
 APPLIED_ANNOTATION = "gpuops.eks/applied"
 PLUGIN = "nvidia-device-plugin"
 CONTAINER = "nvidia-device-plugin-ctr"
@@ -229,11 +228,10 @@ def _mps_probe(configuration: Configuration) -> Manifest:
 
     A pod that starts before the limits are set is not held to them (k8s-device-plugin#1946).
     """
-    share = 100 // configuration.sharing.replicas
-    ask = "echo get_default_active_thread_percentage | nvidia-cuda-mps-control"
+    share, resource = 100 // configuration.sharing.replicas, configuration.sharing.resource
+    ask = f"echo get_default_active_thread_percentage | CUDA_MPS_PIPE_DIRECTORY={_MPS}/{resource}/pipe nvidia-cuda-mps-control"
     command = f"case $({ask}) in {share}|{share}.*) exit 0;; *) exit 1;; esac"
-    pipe = f"CUDA_MPS_PIPE_DIRECTORY={_MPS}/{configuration.sharing.resource}/pipe"
-    return {"exec": {"command": ["env", pipe, "sh", "-c", command]}, "periodSeconds": 5, "timeoutSeconds": 5}
+    return {"exec": {"command": ["/bin/sh", "-c", command]}, "periodSeconds": 5, "timeoutSeconds": 5}
 
 
 def _feature_discovery_pod(wanted: DevicePlugin, configuration: Configuration) -> Manifest:
@@ -277,12 +275,13 @@ def _field(name: str, path: str) -> Manifest:
 def _security_context(configuration: Configuration) -> Manifest:
     """As NVIDIA's chart: privileged to pass device specifications, SYS_ADMIN for volume mounts and MIG, otherwise nothing.
 
-    The chart adds SYS_ADMIN whenever a ConfigMap is used, since it cannot tell what is in it; here that is known.
+    The chart adds SYS_ADMIN whenever a ConfigMap is used, since it cannot tell what is in it; here that is known. MPS keeps it: the chart
+    has it in no other way, and the plugin talks to the daemon.
     """
     plugin = configuration.flags.get("plugin", {})
     if plugin.get("passDeviceSpecs"):
         return _PRIVILEGED
-    if configuration.mig is not None or "volume-mounts" in plugin.get("deviceListStrategy", ()):
+    if configuration.mps or configuration.mig is not None or "volume-mounts" in plugin.get("deviceListStrategy", ()):
         return {"capabilities": {"add": ["SYS_ADMIN"]}}
     return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
