@@ -162,8 +162,9 @@ def profiles() -> Iterator[str]:
         "",
     )
     yield "Suffixes: `+me` has the media engines that only one instance can have, `+me.all` all media engines, so that every other"
-    yield "instance of the GPU has to be one of `-me`, which has none; `+gfx` has graphics. In the name of a resource `+` becomes `.`:"
-    yield from ("`nvidia.com/mig-1g.5gb.me`.", "")
+    yield "instance of the GPU has to be one of `-me`, which has none; `+gfx` has graphics. The device plugin before v0.20.0, the default one"
+    yield "too, advertises them as the profile without suffix (`1g.5gb+me` as `nvidia.com/mig-1g.5gb`: k8s-device-plugin#1462); since then each"
+    yield from ("is a resource of its own, with `.` in place of `+` (`nvidia.com/mig-1g.5gb.me`).", "")
 
 
 def unseen(gpu: Gpu) -> str:

@@ -9,7 +9,14 @@ import typing as t
 
 import pytest
 import yaml
-from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, Image, device_plugin_faults
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import (
+    DEVICE_PLUGIN_OPTIONS,
+    Configuration,
+    DevicePlugin,
+    Image,
+    device_plugin_faults,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin_flags import FLAGS, clean_flags, flags_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import selects
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
@@ -137,3 +144,20 @@ def test_image_references(image: Image, reference: str) -> None:
 )
 def test_values_of_other_types_are_left_to_those_who_look_at_types(params: dict[str, t.Any]) -> None:
     assert device_plugin_faults(params) == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "resources"),
+    [
+        ("v0.19.3", ["nvidia.com/mig-1g.5gb"]),
+        ("v0.20.0", ["nvidia.com/mig-1g.5gb", "nvidia.com/mig-1g.5gb.me"]),
+        ("v0.20.1-ubi9", ["nvidia.com/mig-1g.5gb", "nvidia.com/mig-1g.5gb.me"]),
+        ("mine", ["nvidia.com/mig-1g.5gb"]),
+    ],
+)
+def test_profiles_with_a_suffix_are_shared_by_the_name_that_the_plugins_version_has_for_them(tag: str, resources: list[str]) -> None:
+    mig = {"layout": {"1g.5gb": 4, "1g.5gb+me": 1}}
+    params = {"configurations": [{"name": "x", "mig": mig, "sharing": {"strategy": "time_slicing", "replicas": 4}}], "image": {"tag": tag}}
+    wanted = DevicePlugin.from_params(ArgumentSpecValidator(DEVICE_PLUGIN_OPTIONS).validate(params).validated_parameters)
+    content = yaml.safe_load(wanted.configurations[0].file)
+    assert content["sharing"]["timeSlicing"]["resources"] == [{"name": name, "replicas": 4} for name in resources]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing, sharing_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import GpuResources, Mig, Sharing, sharing_faults
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,18 @@ def test_what_follows_from_sharing(params: t.Any, resource: str, advertised: int
 )
 def test_what_is_refused(params: t.Any, paths: list[str]) -> None:
     assert [fault.path for fault in sharing_faults(params, "p")] == paths
+
+
+@pytest.mark.parametrize(
+    ("strategy", "suffixes", "advertised"),
+    [
+        ("mixed", False, {"nvidia.com/gpu": 0, "nvidia.com/mig-1g.5gb": 10, "nvidia.com/mig-2g.10gb": 2}),
+        ("mixed", True, {"nvidia.com/gpu": 0, "nvidia.com/mig-1g.5gb": 8, "nvidia.com/mig-1g.5gb.me": 2, "nvidia.com/mig-2g.10gb": 2}),
+        ("single", False, {"nvidia.com/gpu": 12}),
+    ],
+)
+def test_profiles_with_a_suffix_count_as_those_without_unless_the_plugin_tells_them_apart(
+    strategy: str, suffixes: bool, advertised: dict[str, int]
+) -> None:
+    mig = Mig.from_params({"strategy": strategy, "layout": {"1g.5gb": 4, "1g.5gb+me": 1, "2g.10gb": 1}}, suffixes=suffixes)
+    assert GpuResources(mig=mig).advertised(2) == advertised

@@ -4,9 +4,9 @@
  * FAKE_NVML_NAME           what NVML calls each of them
  * FAKE_NVML_MEMORY_MIB     the memory of each
  * FAKE_NVML_COMPUTE        compute capability, such as 8.0
- * FAKE_NVML_MIG_CAPABLE    set where GPUs know MIG
- * FAKE_NVML_MIG            set where MIG mode is on: each GPU's instances, PROFILE:SLICES:MEMORY_MIB with commas between,
- *                          PROFILE being a number of NVML_GPU_INSTANCE_PROFILE_*; empty for no instances
+ * FAKE_NVML_MIG_PROFILES   set where GPUs know MIG: the profiles that they have, PROFILE:SLICES:MEMORY_MIB with commas between,
+ *                          PROFILE being a number of NVML_GPU_INSTANCE_PROFILE_*
+ * FAKE_NVML_MIG            set where MIG mode is on: each GPU's instances, in the same way; empty for no instances
  * FAKE_NVML_MIG_GPUS       how many of the GPUs are in MIG mode, all where unset
  * FAKE_NVML_XID            an XID that befalls the first GPU while the device plugin watches
  *
@@ -20,7 +20,7 @@
 
 #include "nvml.h"
 
-enum { MOST_GPUS = 16, MOST_INSTANCES = 8, ALL_INSTANCES = -1 };
+enum { MOST_GPUS = 16, MOST_INSTANCES = 8, ALL_INSTANCES = -1, MOST_PROFILES = NVML_GPU_INSTANCE_PROFILE_COUNT };
 
 /* A handle points at one of these: a GPU, or one of its MIG devices. */
 struct nvmlDevice_st {
@@ -33,8 +33,8 @@ struct instance {
 };
 
 static struct nvmlDevice_st gpus[MOST_GPUS], mig_devices[MOST_GPUS][MOST_INSTANCES];
-static struct instance instances[MOST_INSTANCES];
-static int gpu_count = 1, instance_count, mig_gpus;
+static struct instance instances[MOST_INSTANCES], profiles[MOST_PROFILES];
+static int gpu_count = 1, instance_count, profile_count, mig_gpus;
 static const char *gpu_name = "Tesla T4";
 static unsigned long long memory_mib = 15360;
 static int compute_major = 7, compute_minor = 5, mig_capable;
@@ -45,17 +45,18 @@ static const char *setting(const char *name, const char *otherwise) {
     return value ? value : otherwise;
 }
 
-static void read_instances(const char *text) {
+static int read_instances(const char *name, struct instance *found, int most) {
     char copy[1024];
-    snprintf(copy, sizeof copy, "%s", text);
-    for (char *rest = copy, *one; (one = strtok_r(rest, ",", &rest)) && instance_count < MOST_INSTANCES;) {
-        struct instance *next = &instances[instance_count];
-        if (sscanf(one, "%u:%u:%llu", &next->profile, &next->slices, &next->memory_mib) != 3) {
-            fprintf(stderr, "FAKE_NVML_MIG: %s is not PROFILE:SLICES:MEMORY_MIB\n", one);
+    int count = 0;
+    snprintf(copy, sizeof copy, "%s", setting(name, ""));
+    for (char *rest = copy, *one; (one = strtok_r(rest, ",", &rest)); count++) {
+        struct instance *next = &found[count];
+        if (count == most || sscanf(one, "%u:%u:%llu", &next->profile, &next->slices, &next->memory_mib) != 3) {
+            fprintf(stderr, "%s: %s is not one of at most %d PROFILE:SLICES:MEMORY_MIB\n", name, one, most);
             abort();
         }
-        instance_count++;
     }
+    return count;
 }
 
 __attribute__((constructor)) static void read_settings(void) {
@@ -65,12 +66,10 @@ __attribute__((constructor)) static void read_settings(void) {
     memory_mib = strtoull(setting("FAKE_NVML_MEMORY_MIB", "15360"), NULL, 10);
     sscanf(setting("FAKE_NVML_COMPUTE", "7.5"), "%d.%d", &compute_major, &compute_minor);
     xid = strtoull(setting("FAKE_NVML_XID", "0"), NULL, 10);
-    const char *layout = getenv("FAKE_NVML_MIG");
-    mig_capable = layout || getenv("FAKE_NVML_MIG_CAPABLE");
-    if (layout) {
-        read_instances(layout);
-        mig_gpus = atoi(setting("FAKE_NVML_MIG_GPUS", "16"));
-    }
+    mig_capable = getenv("FAKE_NVML_MIG_PROFILES") != NULL;
+    profile_count = read_instances("FAKE_NVML_MIG_PROFILES", profiles, MOST_PROFILES);
+    instance_count = read_instances("FAKE_NVML_MIG", instances, MOST_INSTANCES);
+    if (getenv("FAKE_NVML_MIG")) mig_gpus = atoi(setting("FAKE_NVML_MIG_GPUS", "16"));
     for (int gpu = 0; gpu < MOST_GPUS; gpu++) {
         gpus[gpu] = (struct nvmlDevice_st){gpu, ALL_INSTANCES};
         for (int i = 0; i < MOST_INSTANCES; i++) mig_devices[gpu][i] = (struct nvmlDevice_st){gpu, i};
@@ -221,8 +220,8 @@ nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *event, uns
 /* MIG */
 static int in_mig_mode(nvmlDevice_t device) { return device.handle->gpu < mig_gpus; }
 static const struct instance *with_profile(unsigned int profile) {
-    for (int i = 0; i < instance_count; i++)
-        if (instances[i].profile == profile) return &instances[i];
+    for (int i = 0; i < profile_count; i++)
+        if (profiles[i].profile == profile) return &profiles[i];
     return NULL;
 }
 /* A compute instance of all slices of its GPU instance. */
@@ -305,7 +304,8 @@ nvmlReturn_t nvmlComputeInstanceGetInfo_v2(nvmlComputeInstance_t compute, nvmlCo
     return NVML_SUCCESS;
 }
 nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info) {
-    const struct instance *known = in_mig_mode(device) ? with_profile(profile) : NULL;
+    (void)device;
+    const struct instance *known = with_profile(profile);
     if (!known) return NVML_ERROR_NOT_SUPPORTED;
     memset(info, 0, sizeof *info);
     info->id = profile;
