@@ -377,7 +377,12 @@ ansible_facts:
           returned: always
           contains:
             code:
-              description: V(gpu_not_advertised), V(sharing_differs), V(devices_unhealthy) or V(launch_failed).
+              description:
+                - V(gpu_not_advertised), V(devices_unhealthy), V(sharing_differs) where a node advertises other than its configuration says,
+                  V(resource_left_over) where it or its pods have a resource that the configuration does not know, V(mig_failed) where a MIG layout
+                  is not in force, V(mps_shm_hidden) where a pod's volume at C(/dev/shm) keeps it from MPS, V(resource_unknown) where pods wait for a
+                  resource that nothing advertises, and V(launch_failed).
+                - Those about pods are only found where pods are read, that is with any other subset beside V(findings).
               type: str
               returned: always
               sample: gpu_not_advertised
@@ -448,7 +453,9 @@ ansible_facts:
               returned: always
               sample: 1
             replicas:
-              description: Shares of each GPU as declared.
+              description:
+                - How many C(nvidia.com/gpu) or C(nvidia.com/gpu.shared) each GPU is advertised as.
+                - Null where that is unknown, or it is advertised as another resource.
               type: int
               returned: always
               sample: 10

@@ -10,6 +10,7 @@ import json
 import typing as t
 
 import pytest
+from ansible_collections.gpuops.eks.plugins.filter.capacity_table import capacity_table
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Json
 from ansible_collections.gpuops.eks.plugins.modules import gpu_capacity_facts, gpu_capacity_info
 
@@ -59,13 +60,14 @@ NODES = [
 ]
 
 
-def daemon_set(configuration: str, replicas: int) -> Json:
+def daemon_set(configuration: str, replicas: int, strategy: str = "time_slicing") -> Json:
     rule = {"key": "nvidia.com/device-plugin.config", "operator": "In", "values": [configuration]}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [rule]}]}
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
     annotations = {"gpuops.eks/resources": json.dumps({"nvidia.com/gpu": replicas})}
     metadata = {"name": f"nvidia-device-plugin-{configuration}", "namespace": "gpuops-nvidia", "annotations": annotations}
-    return {"metadata": metadata, "spec": {"template": {"spec": {"affinity": affinity}}}}
+    sharing = {"gpuops.eks/sharing": json.dumps({"strategy": strategy, "replicas": replicas, "mig": None})}
+    return {"metadata": metadata, "spec": {"template": {"metadata": {"annotations": sharing}, "spec": {"affinity": affinity}}}}
 
 
 DAEMON_SETS = [daemon_set("shared", 10), daemon_set("default", 1)]
@@ -207,6 +209,25 @@ def test_two_pools_by_name_unit_zone_and_what_is_free(kube: KubeWire, wire: Wire
     assert (report["findings"], report["nodes"], report["quotas"]) == ([], None, None)
 
 
+def test_the_sixth_pod_of_five_shares_waits_and_the_schedulers_words_say_why(kube: KubeWire, wire: Wire) -> None:
+    words = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 No preemption victims found."
+    waits = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}]}
+    shm = pod("resnet", "a", 1)
+    shm["spec"]["containers"][0]["volumeMounts"] = [{"name": "dshm", "mountPath": "/dev/shm"}]
+    kube.cluster().items("/api/v1/nodes", [node("a", "inference", "g5.2xlarge", 5, "mps")])
+    one = {"InstanceTypes": TYPES["InstanceTypes"][:1]}
+    wire.expect("ec2:DescribeInstanceTypes", {"Filters": [{"Name": "instance-type", "Values": ["g5.2xlarge"]}]}, one)
+    kube.items("/apis/apps/v1/daemonsets", [daemon_set("mps", 5, "mps")], labelSelector=OURS)
+    kube.items("/api/v1/pods", [*[pod("resnet", "a", 1)] * 4, shm, pod("resnet", None, 1, **waits)], fieldSelector=RUNNING)
+    groups(wire)
+    report = kube.run(gpu_capacity_info.main, {"cluster_name": "demo", "gather_subset": ["all", "nodes"]})["gpu_capacity"]
+    assert report["resources"] == [{"name": "nvidia.com/gpu", "unit": "share", "capacity": 5, "allocatable": 5, "requested": 5, "free": 0}]
+    [waiting] = report["demand"]["pending"]
+    assert (waiting["name"], waiting["pods"], waiting["reason"], waiting["message"]) == ("resnet", 1, "Unschedulable", words)
+    assert [finding["code"] for finding in report["findings"]] == ["mps_shm_hidden"]
+    assert f"waiting: 1 of Deployment ml/resnet: {words}" in capacity_table(report)
+
+
 def test_facts_return_facts_alone(kube: KubeWire, wire: Wire) -> None:
     reads(kube.cluster(), wire, NODES, [[]])
     result = kube.run(gpu_capacity_facts.main, {"cluster_name": "demo", "gather_subset": ["totals", "nodes"]})
@@ -229,7 +250,7 @@ def test_gpus_that_are_not_advertised_and_sharing_that_differs_are_found(kube: K
         ("sharing_differs", "node/b"),
     ]
     assert (
-        "advertises nvidia.com/gpu 4; gpuops-nvidia/nvidia-device-plugin-shared says 10 for each GPU, 10."
+        "advertises nvidia.com/gpu 4; gpuops-nvidia/nvidia-device-plugin-shared says 10 for each GPU: nvidia.com/gpu 10."
         in report["findings"][1]["message"]
     )
 

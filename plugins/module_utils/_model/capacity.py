@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import NVIDIA
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import labels_of, name_of, namespace_of
-from ansible_collections.gpuops.eks.plugins.module_utils._model.pod_requests import effective_requests
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pod_requests import effective_requests, mounts_at
 from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import Term, required_terms
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import read_resources
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import SHARING_ANNOTATION, read_note, read_resources
 
 SUBSETS = ("totals", "pools", "groups", "resources", "demand", "findings", "nodes")
 ALL = "all"
@@ -34,11 +34,14 @@ def subsets(asked: t.Iterable[str]) -> frozenset[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """How a configuration of our device plugin says that its nodes share their GPUs."""
+    """How a configuration of our device plugin says that its nodes share their GPUs: ``resources`` of each GPU, the ``strategy`` of sharing
+    (none, time_slicing, mps) and that of ``mig`` (single, mixed), None without it."""
 
     daemon_set: str
     terms: t.Sequence[Term]
     resources: t.Mapping[str, int]
+    strategy: str = "none"
+    mig: str | None = None
 
     @classmethod
     def from_api(cls, obj: t.Mapping[str, t.Any]) -> Declared | None:
@@ -46,18 +49,15 @@ class Declared:
         resources = read_resources(obj)
         if not resources or not all(isinstance(count, int) for count in resources.values()):
             return None
-        terms = required_terms(obj["spec"]["template"]["spec"])
-        return cls(daemon_set=f"{namespace_of(obj)}/{name_of(obj)}", terms=terms, resources=resources)
-
-    @property
-    def resource(self) -> str:
-        """The resource that its nodes advertise most of."""
-        return max(self.resources, key=lambda name: self.resources[name])
-
-    @property
-    def replicas(self) -> int:
-        """How many of ``resource`` each GPU is advertised as."""
-        return self.resources[self.resource]
+        template = obj["spec"]["template"]
+        sharing = read_note(template, SHARING_ANNOTATION) or {}
+        return cls(
+            daemon_set=f"{namespace_of(obj)}/{name_of(obj)}",
+            terms=required_terms(template["spec"]),
+            resources=resources,
+            strategy=sharing.get("strategy") or "none",
+            mig=(sharing.get("mig") or {}).get("strategy"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +75,16 @@ class Shape:
 
 @dataclass(kw_only=True)
 class Usage:
-    """What pods take of each node and what waits for one, added up page by page: no pod is kept."""
+    """What pods take of each node and what waits for one, added up page by page: no pod is kept.
+
+    ``own_shm``: by node the pods that mount a volume of their own at /dev/shm.
+    """
 
     requested: dict[str, dict[str, int]] = field(default_factory=dict)
     pods: int = 0
     pending: dict[Shape, int] = field(default_factory=dict)
     oldest: dict[Shape, str] = field(default_factory=dict)
+    own_shm: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, pods: t.Iterable[t.Mapping[str, t.Any]]) -> None:
         for pod in pods:
@@ -91,6 +95,8 @@ class Usage:
                 continue
             if node := spec.get("nodeName"):
                 self._bound(node, asked)
+                if mounts_at(spec, "/dev/shm"):
+                    self.own_shm.setdefault(node, []).append(f"{namespace_of(pod)}/{name_of(pod)}")
             elif not spec.get("schedulingGates"):  # held back on purpose: not the scheduler's to place yet
                 self._waits(pod, asked)
 

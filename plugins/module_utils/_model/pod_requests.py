@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to the collection.
 
-"""What a pod takes of a node, by the scheduler's rules. Pure."""
+"""What a pod takes of a node, by the scheduler's rules, and what it mounts. Pure."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ def effective_requests(spec: t.Mapping[str, t.Any], prefix: str) -> Counts:
     total = {**_largest(running, start), **_asked(spec, prefix)}
     total = _sum(total, counts(spec.get("overhead"), prefix))
     return {name: number for name, number in total.items() if number}
+
+
+def mounts_at(spec: t.Mapping[str, t.Any], path: str) -> bool:
+    """Whether a container of a pod with this spec has a volume mounted at this path."""
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    return any(mount.get("mountPath", "").rstrip("/") == path for container in containers for mount in container.get("volumeMounts") or ())
 
 
 def _asked(holder: t.Mapping[str, t.Any], prefix: str) -> Counts:

@@ -18,7 +18,8 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import DAEMON_SET, NODE, POD
 from ansible_collections.gpuops.eks.plugins.module_utils._model.scaling_activity import FailedLaunch
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.capacity import Report, Seen, report
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.capacity import Seen, report
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.capacity_node import Report
 from ansible_collections.gpuops.eks.plugins.module_utils._run import launches
 from ansible_collections.gpuops.eks.plugins.module_utils._run.gpu_catalog import ACTION, GpuCatalog
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Run

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 import pytest
@@ -16,7 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 GPU = "nvidia.com/gpu"
-CATALOG = {"g5.2xlarge": Hardware(gpus=1, model="a10g"), "g5.12xlarge": Hardware(gpus=4, model="a10g"), "odd": None}
+CATALOG = {
+    "g5.2xlarge": Hardware(gpus=1, model="a10g"),
+    "g5.12xlarge": Hardware(gpus=4, model="a10g"),
+    "p4d.24xlarge": Hardware(gpus=8, model="a100"),
+    "odd": None,
+}
 
 
 def node(name: str, allocatable: dict[str, int], *, kind: str = "g5.2xlarge", pool: str = "p", **more: t.Any) -> Node:
@@ -51,6 +57,9 @@ def test_subsets(asked: list[str], gathered: set[str]) -> None:
         (GPU, 1, {"nvidia.com/gpu.replicas": "0"}, "gpu"),
         ("nvidia.com/gpu.shared", 1, {}, "share"),
         ("nvidia.com/mig-1g.5gb", 7, {}, "mig_slice"),
+        ("nvidia.com/mig-1g.5gb.shared", 14, {}, "mig_slice"),
+        (GPU, 7, {"nvidia.com/mig.strategy": "single", "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb"}, "mig_slice"),
+        (GPU, 8, {"nvidia.com/mig.strategy": "single", "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB"}, "share"),
     ],
 )
 def test_units(name: str, allocatable: int, labels: dict[str, str], unit: str) -> None:
@@ -81,6 +90,141 @@ def test_a_resource_that_is_zero_is_not_there() -> None:
 
 
 DECLARED = Declared(daemon_set="ns/ds", terms=label_terms({"gpuops.eks/nodepool": "p"}), resources={GPU: 10})
+
+
+MIXED = Declared(daemon_set="ns/ds", terms=(), resources={GPU: 0, "nvidia.com/mig-1g.5gb": 2, "nvidia.com/mig-3g.20gb": 1}, mig="mixed")
+SINGLE = Declared(daemon_set="ns/ds", terms=(), resources={GPU: 7}, mig="single")
+RENAMED = Declared(daemon_set="ns/ds", terms=(), resources={GPU: 0, "nvidia.com/gpu.shared": 10}, strategy="time_slicing")
+MPS = Declared(daemon_set="ns/ds", terms=(), resources={GPU: 5}, strategy="mps")
+P4D = {"nvidia.com/mig-1g.5gb": 16, "nvidia.com/mig-3g.20gb": 8}
+
+
+@pytest.mark.parametrize(
+    ("seen", "declared", "expected"),
+    [
+        (node("a", P4D, kind="p4d.24xlarge"), MIXED, []),
+        (node("a", {**P4D, GPU: 0}, kind="p4d.24xlarge"), MIXED, []),
+        (
+            node("a", {**P4D, "nvidia.com/mig-1g.5gb": 14}, kind="p4d.24xlarge"),
+            MIXED,
+            [
+                "sharing_differs: Node a (p4d.24xlarge, 8 GPUs) advertises nvidia.com/mig-1g.5gb 14, nvidia.com/mig-3g.20gb 8; "
+                "ns/ds says 2 and 1 for each GPU: nvidia.com/mig-1g.5gb 16, nvidia.com/mig-3g.20gb 8."
+            ],
+        ),
+        (
+            node("a", {GPU: 8}, kind="p4d.24xlarge"),
+            SINGLE,
+            ["sharing_differs: Node a (p4d.24xlarge, 8 GPUs) advertises nvidia.com/gpu 8; ns/ds says 7 for each GPU: nvidia.com/gpu 56."],
+        ),
+        (
+            node("a", {GPU: 56}, kind="p4d.24xlarge"),
+            MIXED,
+            [
+                "sharing_differs: Node a (p4d.24xlarge, 8 GPUs) advertises nvidia.com/mig-1g.5gb 0, nvidia.com/mig-3g.20gb 0, nvidia.com/gpu 56; "
+                "ns/ds says 2 and 1 for each GPU: nvidia.com/mig-1g.5gb 16, nvidia.com/mig-3g.20gb 8."
+            ],
+        ),
+        (
+            node("a", {"nvidia.com/gpu.shared": 10, GPU: 1}),
+            RENAMED,
+            [
+                "resource_left_over: Node a (g5.2xlarge, 1 GPU) advertises nvidia.com/gpu.shared 10, nvidia.com/gpu 1; "
+                "ns/ds says 10 for each GPU: nvidia.com/gpu.shared 10."
+            ],
+        ),
+        (node("a", {"nvidia.com/gpu.shared": 10, GPU: 0}), RENAMED, []),
+        (
+            node("a", {"nvidia.com/gpu.shared": 9}, capacity={"nvidia.com/gpu.shared": 10}),
+            RENAMED,
+            ["devices_unhealthy: Node a (g5.2xlarge, 1 GPU) has 1 of 10 nvidia.com/gpu.shared unhealthy."],
+        ),
+        (
+            node(
+                "a", {GPU: 1}, kind="p4d.24xlarge", labels={"nvidia.com/mig.config": "all-1g.5gb", "nvidia.com/mig.config.state": "failed"}
+            ),
+            None,
+            [
+                "mig_failed: Node a (p4d.24xlarge, 8 GPUs) has not taken the MIG configuration all-1g.5gb: "
+                "nvidia.com/mig.config.state is failed."
+            ],
+        ),
+        (
+            node("a", {}, kind="p4d.24xlarge", labels={"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB-MIG-INVALID"}),
+            None,
+            [
+                "mig_failed: Node a (p4d.24xlarge, 8 GPUs) has MIG instances that strategy single cannot advertise: not every GPU is divided, "
+                "or not into one profile.",
+                "gpu_not_advertised: Node a (p4d.24xlarge, 8 GPUs) advertises no nvidia.com resource.",
+            ],
+        ),
+    ],
+)
+def test_findings_about_divided_and_renamed_gpus(seen: Node, declared: Declared | None, expected: list[str]) -> None:
+    chosen = [] if declared is None else [dataclasses.replace(declared, terms=DECLARED.terms)]
+    assert [f"{finding['code']}: {finding['message']}" for finding in made([seen], declared=chosen)["findings"]] == expected
+
+
+def test_a_node_half_of_whose_gpus_are_divided_has_both_units() -> None:
+    """As GPU feature discovery labels it: count 8, replicas 1."""
+    labels = {"nvidia.com/gpu.count": "8", "nvidia.com/gpu.replicas": "1", "nvidia.com/mig.strategy": "mixed"}
+    found = made([node("a", {"nvidia.com/mig-1g.10gb": 28, GPU: 4}, kind="p5.48xlarge", labels=labels)])
+    assert [(item["name"], item["unit"], item["allocatable"]) for item in found["resources"]] == [
+        (GPU, "gpu", 4),
+        ("nvidia.com/mig-1g.10gb", "mig_slice", 28),
+    ]
+    assert (found["nodes"][0]["replicas"], found["findings"]) == (1, [])
+
+
+def test_divided_nodes_have_the_replicas_of_their_configuration() -> None:
+    single, mixed = (dataclasses.replace(one, terms=DECLARED.terms) for one in (SINGLE, MIXED))
+    nodes = made([node("a", {GPU: 56}, kind="p4d.24xlarge")], declared=[single])["nodes"]
+    assert (nodes[0]["replicas"], nodes[0]["resources"][0]["unit"]) == (7, "mig_slice")
+    assert made([node("a", P4D, kind="p4d.24xlarge")], declared=[mixed])["nodes"][0]["replicas"] is None
+
+
+def test_pods_with_a_resource_that_has_gone_are_found() -> None:
+    renamed = dataclasses.replace(RENAMED, terms=DECLARED.terms)
+    usage = Usage(requested={"a": {GPU: 2, "nvidia.com/gpu.shared": 1}})
+    [finding] = made([node("a", {GPU: 0, "nvidia.com/gpu.shared": 10})], usage, [renamed])["findings"]
+    assert finding["code"] == "resource_left_over"
+    assert finding["message"] == "Node a (g5.2xlarge, 1 GPU) has pods with nvidia.com/gpu 2, which it no longer advertises."
+
+
+@pytest.mark.parametrize(("declared", "codes"), [(MPS, ["mps_shm_hidden"]), (dataclasses.replace(MPS, strategy="time_slicing"), [])])
+def test_pods_that_hide_the_memory_of_the_mps_daemon_are_found(declared: Declared, codes: list[str]) -> None:
+    usage = Usage()
+    shm = {"name": "shm", "emptyDir": {"medium": "Memory"}}
+    holder = {"resources": {"limits": {GPU: "1"}}}
+    for name in ("d", "b", "c", "a"):
+        one = pod(
+            "Running", nodeName="a", volumes=[shm], containers=[{**holder, "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm/"}]}]
+        )
+        one["metadata"]["name"] = name
+        usage.add([one])
+    usage.add([pod("Running", nodeName="a", containers=[{**holder, "volumeMounts": [{"name": "x", "mountPath": "/dev/shmx"}]}])])
+    findings = made([node("a", {GPU: 5})], usage, [dataclasses.replace(declared, terms=DECLARED.terms)])["findings"]
+    assert [finding["code"] for finding in findings] == codes
+    assert all(finding["message"].startswith("n/a, n/b, n/c and 1 more on node a: a volume at /dev/shm hides") for finding in findings)
+
+
+WAITING: dict[str, t.Any] = {"metadata": {"name": "w", "namespace": "n"}, "status": {"phase": "Pending"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "declared", "message"),
+    [
+        (GPU, [], ["2 pods wait for nvidia.com/gpu, which no node advertises; nodes advertise nvidia.com/gpu.shared."]),
+        ("nvidia.com/gpu.shared", [], []),
+        (GPU, [dataclasses.replace(DECLARED, terms=label_terms({"gpuops.eks/nodepool": "empty"}))], []),
+    ],
+)
+def test_pods_that_wait_for_what_nothing_has_are_found(name: str, declared: list[Declared], message: list[str]) -> None:
+    usage = Usage()
+    usage.add([{**WAITING, "spec": {"containers": [{"resources": {"limits": {name: "1"}}}]}}] * 2)
+    findings = made([node("a", {GPU: 0, "nvidia.com/gpu.shared": 10})], usage, declared)["findings"]
+    assert [finding["message"] for finding in findings] == message
+    assert all((finding["code"], finding["subject"]) == ("resource_unknown", "Pod/n/w") for finding in findings)
 
 
 @pytest.mark.parametrize(
