@@ -231,7 +231,8 @@ options:
     type: dict
     suboptions:
       size_gib:
-        description: 'Size of the data volume in GiB. 200 for a new pool: CUDA images are large.'
+        description: 'Size of the data volume in GiB. 200 for a new pool: CUDA images are large, and below 60 there is a warning with
+          GPUs.'
         type: int
       type:
         description: Type of the volume. V(gp3) for a new pool.
@@ -308,24 +309,35 @@ options:
         - NoExecute
         required: true
   mig: &id014
-    description: 'Multi-Instance GPU. Not in this release: refused when set.'
+    description:
+    - 'Multi-Instance GPU: how each GPU of the pool is cut. Whole GPUs when left out.'
+    - 'Nodes cut their GPUs themselves, at each boot and before kubelet starts: one whose GPUs do not take the layout never joins. With
+      C(sharing.backend=gpu_operator) the operator does it. Another layout takes new nodes.'
     type: dict
     suboptions:
       strategy:
-        description: How instances are advertised.
+        description:
+        - 'How instances are advertised: V(mixed), also the default, each profile as a resource of its own (C(nvidia.com/mig-1g.5gb)),
+          V(single) all as C(nvidia.com/gpu), for a layout of one profile.'
+        - Bottlerocket only knows V(single).
         type: str
         choices:
         - single
         - mixed
       layout:
-        description: Number of instances of each profile on each GPU.
+        description:
+        - 'Number of instances of each profile on each GPU, such as C({1g.5gb: 7}). Required with C(mig).'
+        - It has to fit on the GPUs of C(instances.types) or C(instances.families), which are all of one product. Bottlerocket fills
+          each GPU with one profile.
         type: dict
   sharing: &id015
     description: How pods share each GPU of the pool.
     type: dict
     suboptions:
       strategy:
-        description: How pods share a GPU. V(none), also the default, gives whole GPUs.
+        description:
+        - How pods share a GPU. V(none), also the default, gives whole GPUs.
+        - V(time_slicing) lets them take turns, on GPUs and on MIG instances; V(mps) gives each a part of the memory of a whole GPU.
         type: str
         choices:
         - none
@@ -336,8 +348,10 @@ options:
         type: int
       backend:
         description:
-        - What carries the sharing out. V(auto), also the default, means the device plugin.
-        - 'V(bottlerocket) and V(gpu_operator) are not in this release: refused when set.'
+        - What carries out sharing and MIG. V(auto), also the default, is V(bottlerocket) with C(ami.family=bottlerocket), whose image
+          has a device plugin that nodes are told of at boot, and otherwise V(device_plugin), which role C(gpuops.eks.gpu_sharing) runs.
+        - V(gpu_operator) is NVIDIA's GPU Operator (role C(gpuops.eks.gpu_operator)), for groups of C(al2023) with C(scaling.min) equal
+          to C(scaling.max).
         type: str
         choices:
         - auto
@@ -751,7 +765,8 @@ options:
         type: dict
         suboptions:
           size_gib:
-            description: 'Size of the data volume in GiB. 200 for a new pool: CUDA images are large.'
+            description: 'Size of the data volume in GiB. 200 for a new pool: CUDA images are large, and below 60 there is a warning
+              with GPUs.'
             type: int
           type:
             description: Type of the volume. V(gp3) for a new pool.
@@ -828,24 +843,36 @@ options:
             - NoExecute
             required: true
       mig:
-        description: 'Multi-Instance GPU. Not in this release: refused when set.'
+        description:
+        - 'Multi-Instance GPU: how each GPU of the pool is cut. Whole GPUs when left out.'
+        - 'Nodes cut their GPUs themselves, at each boot and before kubelet starts: one whose GPUs do not take the layout never joins.
+          With C(sharing.backend=gpu_operator) the operator does it. Another layout takes new nodes.'
         type: dict
         suboptions:
           strategy:
-            description: How instances are advertised.
+            description:
+            - 'How instances are advertised: V(mixed), also the default, each profile as a resource of its own (C(nvidia.com/mig-1g.5gb)),
+              V(single) all as C(nvidia.com/gpu), for a layout of one profile.'
+            - Bottlerocket only knows V(single).
             type: str
             choices:
             - single
             - mixed
           layout:
-            description: Number of instances of each profile on each GPU.
+            description:
+            - 'Number of instances of each profile on each GPU, such as C({1g.5gb: 7}). Required with C(mig).'
+            - It has to fit on the GPUs of C(instances.types) or C(instances.families), which are all of one product. Bottlerocket fills
+              each GPU with one profile.
             type: dict
       sharing:
         description: How pods share each GPU of the pool.
         type: dict
         suboptions:
           strategy:
-            description: How pods share a GPU. V(none), also the default, gives whole GPUs.
+            description:
+            - How pods share a GPU. V(none), also the default, gives whole GPUs.
+            - V(time_slicing) lets them take turns, on GPUs and on MIG instances; V(mps) gives each a part of the memory of a whole
+              GPU.
             type: str
             choices:
             - none
@@ -856,8 +883,11 @@ options:
             type: int
           backend:
             description:
-            - What carries the sharing out. V(auto), also the default, means the device plugin.
-            - 'V(bottlerocket) and V(gpu_operator) are not in this release: refused when set.'
+            - What carries out sharing and MIG. V(auto), also the default, is V(bottlerocket) with C(ami.family=bottlerocket), whose
+              image has a device plugin that nodes are told of at boot, and otherwise V(device_plugin), which role C(gpuops.eks.gpu_sharing)
+              runs.
+            - V(gpu_operator) is NVIDIA's GPU Operator (role C(gpuops.eks.gpu_operator)), for groups of C(al2023) with C(scaling.min)
+              equal to C(scaling.max).
             type: str
             choices:
             - auto

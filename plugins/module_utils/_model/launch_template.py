@@ -94,6 +94,7 @@ class TemplateContent:
             "taints": sorted(f"{taint.key}={taint.value}:{taint.effect}" for taint in settings.taints),
             "user_data": list(settings.extra),
             "sharing": dataclasses.asdict(settings.sharing) if settings.sharing else None,
+            "mig": dict(settings.mig_layout or settings.mig_profiles),
             "security_groups": list(self.security_groups),
             "efa_interfaces": self.efa_interfaces,
             "placement_group": self.data.get("Placement", {}).get("GroupName"),

@@ -16,6 +16,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     DEVICE_PLUGIN_CONFIG_LABEL,
     GPU_PRESENT_LABEL,
     GPU_RESOURCE,
+    MIG_CONFIG_LABEL,
     NODEPOOL_LABEL,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import tag_texts
@@ -331,6 +332,7 @@ class Pool:
     startup_taints: tuple[Taint, ...] | None = None
     mig: Mig | None = None
     sharing: Sharing | None = None
+    sharing_backend: str | None = None
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
     efa: bool | None = None
@@ -372,11 +374,12 @@ class Pool:
             startup_taints=_taints(params.get("startup_taints")),
             mig=None if mig is None else Mig.from_params(mig),
             sharing=None if sharing is None else Sharing.from_params(sharing),
+            sharing_backend=None if sharing is None else sharing.get("backend"),
             subnets=_strings(network, "subnets"),
             security_groups=_strings(network, "security_groups"),
             efa=network.get("efa"),
             placement_group=network.get("placement_group"),
-            node_role=iam.get("node_role") or (None if iam.get("instance_profile") else node_role),
+            node_role=iam.get("node_role") or (None if iam.get("instance_profile") or iam.get("policies") else node_role),
             instance_profile=iam.get("instance_profile"),
             policies=_strings(iam, "policies"),
             update=Update.from_params(section(params, "update")),
@@ -415,6 +418,11 @@ class Pool:
         return GpuResources(sharing=self.created_sharing, mig=self.mig)
 
     @property
+    def own_role(self) -> bool:
+        """Whether its nodes have a role that is made for this pool alone."""
+        return bool(self.policies)
+
+    @property
     def nvidia(self) -> bool:
         return self.accelerator == "nvidia"
 
@@ -443,18 +451,30 @@ class Pool:
         return self.sharing or Sharing()
 
     @property
+    def backend(self) -> str:
+        """What carries sharing and MIG out: our device plugin, that of the image, or the GPU Operator."""
+        if self.sharing_backend == "gpu_operator":
+            return "gpu_operator"
+        return "bottlerocket" if self.effective_ami_family == "bottlerocket" else "device_plugin"
+
+    @property
     def configuration(self) -> str | None:
-        """The device plugin configuration of its nodes; None without GPUs, and with Bottlerocket, which brings its own device plugin."""
-        return configuration_name(self.name) if self.nvidia and self.effective_ami_family != "bottlerocket" else None
+        """The device plugin configuration of its nodes; None without GPUs, and where something else brings a device plugin."""
+        return configuration_name(self.name) if self.nvidia and self.backend == "device_plugin" else None
 
     @property
     def wanted_labels(self) -> dict[str, str]:
-        """The labels of a group: the user's and those that other tools of the collection choose nodes by."""
+        """The labels of a group: the user's and those that other tools choose nodes by.
+
+        The GPU Operator's mig-manager cuts the GPUs of a node as its label says, by the name of a layout in the operator's file.
+        """
         labels = {**(self.labels or {}), NODEPOOL_LABEL: self.name}
         if self.nvidia:
             labels[GPU_PRESENT_LABEL] = "true"
         if self.configuration is not None:
             labels[DEVICE_PLUGIN_CONFIG_LABEL] = self.configuration
+        if self.mig is not None and self.backend == "gpu_operator":
+            labels[MIG_CONFIG_LABEL] = configuration_name(self.name)
         return labels
 
 

@@ -24,20 +24,26 @@ from ansible_collections.gpuops.eks.plugins.module_utils._catalog.instances impo
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
-    ACCELERATOR_LABEL,
     DEVICE_PLUGIN_CONFIG_LABEL,
     GPU_PRESENT_LABEL,
+    GPU_RESOURCE,
+    MIG_CONFIG_LABEL,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import tag_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import (
-    DEFAULT_AMI_FAMILY,
     DEFAULT_DISK_TYPE,
     DEFAULT_MAX,
     DEFAULT_MIN,
     DEFAULT_THROUGHPUT,
     section,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import sharing_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_gpu_faults import gpu_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_params import accelerator as _accelerator
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_params import ami_family as _ami_family
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_params import lookup as _lookup
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_params import number as _number
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_params import provisioner as _kind
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_params import texts as _texts
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import user_data_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned
 
@@ -72,7 +78,7 @@ _RESERVED_DOMAINS = ("kubernetes.io", "k8s.io", "eks.amazonaws.com")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 # Options that are accepted by name but not yet carried out. A value that says the same as leaving the option out passes.
-_NOT_IN_THIS_RELEASE = ("mig", "iam.policies")
+_NOT_IN_THIS_RELEASE = ("iam.policies",)
 _M, _A, _K = "managed_node_group", "auto_scaling_group", "karpenter"
 # Options that not every provisioner can express, with those that can. Source: interfaces of the services themselves, named below.
 _ONLY: dict[str, tuple[str, ...]] = {
@@ -126,37 +132,6 @@ def name_faults(pool: Pool, path: str) -> list[Fault]:
         return []
     allowed = "1 to 63 lower case letters, digits and dashes, the first and last no dash"
     return [Fault(path=join(path, "name"), value=name, allowed=allowed, source="Kubernetes, Object Names and IDs: RFC 1123 label names")]
-
-
-def _texts(values: t.Any) -> list[tuple[int, str]]:
-    """The strings of a list with their places; nothing for what is no list."""
-    given = [values] if isinstance(values, str) else values
-    return [(index, value) for index, value in enumerate(given) if isinstance(value, str)] if isinstance(given, (list, tuple)) else []
-
-
-def _number(value: t.Any) -> int | None:
-    try:
-        return None if isinstance(value, bool) or value is None else int(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _accelerator(pool: Pool) -> str:
-    return str(pool.get("accelerator") or "nvidia")
-
-
-def _ami_family(pool: Pool) -> str:
-    return str(section(pool, "ami").get("family") or DEFAULT_AMI_FAMILY)
-
-
-def _lookup(pool: Pool, dotted: str) -> t.Any:
-    head, _dot, tail = dotted.rpartition(".")
-    return (section(pool, head) if head else pool).get(tail)
-
-
-def _kind(pool: Pool) -> str:
-    """The provisioner; managed node groups where none is named, which is a fault of its own."""
-    return str(pool.get("provisioner") or _M)
 
 
 def _provisioner(pool: Pool, path: str) -> list[Fault]:
@@ -404,8 +379,11 @@ def _reserved_key_faults(key: str, where: str) -> list[Fault]:
         allowed = f"a key outside {', '.join(_RESERVED_DOMAINS)}, which EKS refuses on node groups"
         source = "EKS: Label cannot contain reserved prefixes; https://github.com/aws/containers-roadmap/issues/1451"
         return [Fault(path=where, value=key, allowed=allowed, source=source)]
-    if prefix == "gpuops.eks" or key in (GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL):
-        allowed = "another key; this label follows from the pool's name, accelerator and sharing"
+    if prefix == "gpuops.eks" or key in (GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL, MIG_CONFIG_LABEL):
+        allowed = "another key; this label follows from the pool's name, accelerator, mig and sharing"
+        return [Fault(path=where, value=key, allowed=allowed, source=_RULES_SOURCE)]
+    if key == GPU_RESOURCE:
+        allowed = f"another key; this is the name of a resource: nodes with GPUs have the label {GPU_PRESENT_LABEL}=true, which a nodeSelector can name"
         return [Fault(path=where, value=key, allowed=allowed, source=_RULES_SOURCE)]
     return []
 
@@ -452,25 +430,12 @@ def _taint_faults(taint: t.Mapping[str, t.Any], where: str) -> list[Fault]:
     return faults
 
 
-def _sharing(pool: Pool, path: str) -> list[Fault]:
-    where = join(path, "sharing")
-    faults = sharing_faults(pool.get("sharing"), where)
-    sharing = section(pool, "sharing")
-    shared = sharing.get("strategy") not in (None, "none")
-    if sharing.get("backend") in ("bottlerocket", "gpu_operator"):
-        allowed = "auto or device_plugin; this backend is not in this release"
-        faults.append(Fault(path=f"{where}.backend", value=sharing["backend"], allowed=allowed, source=_RELEASE))
-    if shared and _accelerator(pool) == "nvidia" and _ami_family(pool) == "bottlerocket":
-        allowed = "none with ami.family bottlerocket, whose own device plugin this release does not configure; or ami.family al2023"
-        faults.append(Fault(path=f"{where}.strategy", value=sharing["strategy"], allowed=allowed, source=_RELEASE))
-    return faults
-
-
 def _without_accelerator(pool: Pool, path: str) -> list[Fault]:
     if _accelerator(pool) != "none":
         return []
     given = {
         "sharing.strategy": _lookup(pool, "sharing.strategy"),
+        "mig": pool.get("mig"),
         "instances.gpu": {key: value for key, value in section(section(pool, "instances"), "gpu").items() if value},
         "limits.gpus": _lookup(pool, "limits.gpus"),
     }
@@ -609,18 +574,6 @@ def _user_data(pool: Pool, path: str) -> list[Fault]:
     return user_data_faults(_ami_family(pool), [text for _index, text in _texts(pool.get("user_data"))], join(path, "user_data"))
 
 
-def _renamed(pool: Pool, path: str) -> list[Fault]:
-    """What makes cluster-autoscaler wait for ever: the accelerator label on nodes that never advertise nvidia.com/gpu."""
-    labels = section(pool, "labels")
-    if ACCELERATOR_LABEL not in labels or not _lookup(pool, "sharing.rename"):
-        return []
-    allowed = (
-        "unset with sharing.rename: cluster-autoscaler takes such nodes for unready for ever; the resource would have to be nvidia.com/gpu"
-    )
-    source = "https://github.com/kubernetes/autoscaler/issues/8095"
-    return [Fault(path=f"{join(path, 'labels')}.{ACCELERATOR_LABEL}", value=labels[ACCELERATOR_LABEL], allowed=allowed, source=source)]
-
-
 def role_faults(role: t.Any, path: str) -> list[Fault]:
     """What is wrong with the name or ARN of a role."""
     if not isinstance(role, str) or is_planned(role) or _ROLE_ARN.fullmatch(role) or _ROLE_NAME.fullmatch(role):
@@ -652,9 +605,8 @@ _RULES: tuple[Rule, ...] = (
     _limits,
     _labels,
     _taints,
-    _sharing,
+    gpu_faults,
     _without_accelerator,
-    _renamed,
     _ami,
     _priority,
     _disk,

@@ -106,7 +106,9 @@ _MIXED = "in place: of a group that mixes; from and to one that does not: new"
 _EXPANDER = "no call: it stands in the ConfigMap of cluster-autoscaler's expander, which role `eks_autoscaling` keeps"
 _AUTOSCALERS = "in place: a tag for cluster-autoscaler"
 _RUNNING = "in place: EKS sets them on nodes that run"
-_SHARES = ("rolling: the nodes' label; overlays in place", "in place: the label of nodes that run", "rolling: the nodes' label")
+_AT_BOOT = "rolling with Bottlerocket, whose nodes share their GPUs as they were told at boot"
+_SHARES = (f"in place: the overlays; {_AT_BOOT}", f"in place: tags for cluster-autoscaler; {_AT_BOOT}")
+_ACCELERATOR = "the nodes' label for cluster-autoscaler"
 _LAUNCHED = "rolling: what nodes launch with; the group's own in place"
 
 
@@ -153,13 +155,23 @@ FIELDS: tuple[PoolField, ...] = (
     _row("labels", _ROLLING, _RUNNING, _ROLLING, whole_run=True),
     _row("taints", _ROLLING, _RUNNING, _ROLLING, whole_run=True),
     _same("startup_taints", _ROLLING),
-    _same("mig.strategy", _NOT_YET),
-    _same("mig.layout", _NOT_YET),
-    _row("sharing.strategy", *_SHARES),
-    _row("sharing.replicas", *_SHARES, whole_run=True),
-    _same("sharing.backend", f"no call: `auto` means `device_plugin`; the others are {NOT_YET}"),
-    _row("sharing.rename", *_SHARES),
-    _row("sharing.fail_requests_greater_than_one", *_SHARES),
+    _row(
+        "mig.strategy",
+        "in place: the overlays",
+        f"in place: tags, and {_ACCELERATOR}",
+        f"rolling: {_ACCELERATOR}",
+    ),
+    _row("mig.layout", _ROLLING, _ROLLING, _ROLLING),
+    _row("sharing.strategy", _SHARES[0], _SHARES[1], _SHARES[1]),
+    _row("sharing.replicas", _SHARES[0], _SHARES[1], _SHARES[1], whole_run=True),
+    _row(
+        "sharing.backend",
+        "no call: `auto` is `device_plugin`, or `bottlerocket` with that family; `gpu_operator` is refused",
+        "no call: as with Karpenter; to and from `gpu_operator` in place, the label of nodes that run",
+        "no call: as with Karpenter; to and from `gpu_operator` rolling, the nodes' label",
+    ),
+    _row("sharing.rename", _SHARES[0], f"in place: tags, and {_ACCELERATOR}", f"rolling: {_ACCELERATOR}"),
+    _same("sharing.fail_requests_greater_than_one", f"no call: the device plugin's configuration has it; {_AT_BOOT}"),
     _row("network.subnets", _UNFIT, "replace", "in place"),
     *(_same(f"network.{name}", _ROLLING) for name in ("security_groups", "efa", "placement_group")),
     _row("iam.node_role", _ROLLING, "replace", "in place: the role in the instance profile, also of the nodes that run"),

@@ -49,11 +49,16 @@ def _taints(description: str | list[str]) -> dict[str, t.Any]:
 
 
 _SHARING_DESCRIPTIONS: dict[str, str | list[str]] = {
-    "strategy": "How pods share a GPU. V(none), also the default, gives whole GPUs.",
+    "strategy": [
+        "How pods share a GPU. V(none), also the default, gives whole GPUs.",
+        "V(time_slicing) lets them take turns, on GPUs and on MIG instances; V(mps) gives each a part of the memory of a whole GPU.",
+    ],
     "replicas": "Shares per GPU, at least 2. Required with any strategy but V(none).",
     "backend": [
-        "What carries the sharing out. V(auto), also the default, means the device plugin.",
-        "V(bottlerocket) and V(gpu_operator) are not in this release: refused when set.",
+        "What carries out sharing and MIG. V(auto), also the default, is V(bottlerocket) with C(ami.family=bottlerocket), whose image has a device "
+        "plugin that nodes are told of at boot, and otherwise V(device_plugin), which role C(gpuops.eks.gpu_sharing) runs.",
+        "V(gpu_operator) is NVIDIA's GPU Operator (role C(gpuops.eks.gpu_operator)), for groups of C(al2023) with C(scaling.min) equal to "
+        "C(scaling.max).",
     ],
     "rename": "Whether shares are advertised as C(nvidia.com/gpu.shared) instead of C(nvidia.com/gpu). False when left out.",
     "fail_requests_greater_than_one": [
@@ -170,7 +175,10 @@ _AMI: OptionTable = {
 }
 
 _DISK: OptionTable = {
-    "size_gib": {"description": "Size of the data volume in GiB. 200 for a new pool: CUDA images are large.", "type": "int"},
+    "size_gib": {
+        "description": "Size of the data volume in GiB. 200 for a new pool: CUDA images are large, and below 60 there is a warning with GPUs.",
+        "type": "int",
+    },
     "type": {"description": "Type of the volume. V(gp3) for a new pool.", "type": "str", "choices": ["gp3", "gp2", "io1", "io2"]},
     "throughput": {"description": "Throughput in MiB/s, gp3 only. 600 for a new pool.", "type": "int"},
     "iops": {"description": "I/O operations per second. What the volume type gives when left out.", "type": "int"},
@@ -260,8 +268,23 @@ _WARM_POOL: OptionTable = {
 }
 
 _MIG: OptionTable = {
-    "strategy": {"description": "How instances are advertised.", "type": "str", "choices": ["single", "mixed"]},
-    "layout": {"description": "Number of instances of each profile on each GPU.", "type": "dict"},
+    "strategy": {
+        "description": [
+            "How instances are advertised: V(mixed), also the default, each profile as a resource of its own (C(nvidia.com/mig-1g.5gb)), "
+            "V(single) all as C(nvidia.com/gpu), for a layout of one profile.",
+            "Bottlerocket only knows V(single).",
+        ],
+        "type": "str",
+        "choices": ["single", "mixed"],
+    },
+    "layout": {
+        "description": [
+            "Number of instances of each profile on each GPU, such as C({1g.5gb: 7}). Required with C(mig).",
+            "It has to fit on the GPUs of C(instances.types) or C(instances.families), which are all of one product. Bottlerocket fills each GPU "
+            "with one profile.",
+        ],
+        "type": "dict",
+    },
 }
 
 _OVERRIDES: OptionTable = {
@@ -336,7 +359,15 @@ POOL_OPTIONS: OptionTable = {
             "cluster-autoscaler has to know their keys (option C(--startup-taint)); role C(gpuops.eks.eks_autoscaling) sees to that.",
         ]
     ),
-    "mig": {"description": f"Multi-Instance GPU. {_NOT_YET}", "type": "dict", "options": _MIG},
+    "mig": {
+        "description": [
+            "Multi-Instance GPU: how each GPU of the pool is cut. Whole GPUs when left out.",
+            "Nodes cut their GPUs themselves, at each boot and before kubelet starts: one whose GPUs do not take the layout never joins. With "
+            "C(sharing.backend=gpu_operator) the operator does it. Another layout takes new nodes.",
+        ],
+        "type": "dict",
+        "options": _MIG,
+    },
     "sharing": {"description": "How pods share each GPU of the pool.", "type": "dict", "options": _sharing()},
     "network": {"description": "Where nodes are attached.", "type": "dict", "options": _NETWORK},
     "iam": {"description": "What nodes may do in AWS.", "type": "dict", "options": _IAM},

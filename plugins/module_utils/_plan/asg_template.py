@@ -19,6 +19,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     ACCELERATOR_LABEL,
     DEVICE_PLUGIN_CONFIG_LABEL,
     GPU_PRESENT_LABEL,
+    MIG_CONFIG_LABEL,
     NODEPOOL_LABEL,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import (
@@ -37,6 +38,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import
     repeated_tables,
     user_data_faults,
 )
+from ansible_collections.gpuops.eks.plugins.module_utils._plan import node_gpus
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_image import ImageSource
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import accelerator_label
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
@@ -47,7 +49,7 @@ COMPONENT = "auto-scaling-group"
 # Another key than that of managed node groups' templates, which a run for those removes by it. Instances get it from their group: by it
 # aws-node-termination-handler (MANAGED_TAG in role eks_autoscaling) knows its nodes from those that EKS and Karpenter drain.
 POOL_TAG = "gpuops.eks/pool"
-_OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL, ACCELERATOR_LABEL)
+_OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL, MIG_CONFIG_LABEL, ACCELERATOR_LABEL)
 _NAME_LIMIT = 128  # EC2 API Reference, CreateLaunchTemplate
 
 
@@ -108,7 +110,7 @@ def content_of_new(group: WantedGroup, settings: Settings) -> TemplateContent:
         "taints": frozenset((*pool.created_taints, *(pool.startup_taints or ()))),
         "raid0": raid0,
         "fast_image_pull": _fast_image_pull(pool, disk.with_defaults(), raid0=raid0),
-        "sharing": pool.created_sharing if _own_device_plugin(pool) else None,
+        **node_gpus.told(pool),
         "extra": pool.user_data or (),
     }
     return new_content(
@@ -173,14 +175,14 @@ def _moved(pool: Pool, there: TemplateContent, types: t.Sequence[InstanceType], 
         **told,
         "raid0": raid0,
         "fast_image_pull": _fast_image_pull(pool, pool.disk.over(there.disk), raid0=raid0),
-        "sharing": pool.created_sharing if _own_device_plugin(pool) else None,
+        **node_gpus.told(pool),
     }
 
 
 def _told(group: WantedGroup, there: TemplateContent, types: tuple[InstanceType, ...], settings: Settings) -> dict[str, t.Any]:
     """What of the user data is managed. Labels of ours and the cluster always are."""
     pool, before = group.pool, there.settings
-    told: dict[str, t.Any] = {"cluster": settings.cluster}
+    told: dict[str, t.Any] = {"cluster": settings.cluster, **node_gpus.told_again(pool, before)}
     kept = {key: value for key, value in before.labels.items() if key not in _OWN_LABELS} if pool.labels is None else {}
     waiting = accelerator_label(pool, group.first_type)
     if waiting and ACCELERATOR_LABEL in before.labels:  # any value serves; types that match now must not change it
@@ -192,15 +194,9 @@ def _told(group: WantedGroup, there: TemplateContent, types: tuple[InstanceType,
         told["raid0"] = _raid0(pool, types)
     if pool.instance_store is not None or pool.disk != Disk():
         told["fast_image_pull"] = _fast_image_pull(pool, pool.disk.over(there.disk), raid0=told.get("raid0", before.raid0))
-    if pool.sharing is not None and _own_device_plugin(pool):
-        told["sharing"] = pool.sharing
     if pool.user_data is not None:
         told["extra"] = pool.user_data
     return told
-
-
-def _own_device_plugin(pool: Pool) -> bool:
-    return pool.nvidia and pool.effective_ami_family == "bottlerocket"
 
 
 def _raid0(pool: Pool, types: t.Sequence[InstanceType]) -> bool:
@@ -292,9 +288,8 @@ def option_faults(pool: Pool, cluster: ClusterData, groups: t.Iterable[WantedGro
     extra = pool.user_data or ()
     faults = user_data_faults(pool.effective_ami_family, extra, where)
     if pool.effective_ami_family == "bottlerocket":
-        sharing = pool.created_sharing if _own_device_plugin(pool) else None
         taints = frozenset((*pool.created_taints, *(pool.startup_taints or ())))
-        ours = NodeSettings(cluster=cluster, labels=pool.wanted_labels, taints=taints, sharing=sharing, extra=extra)
+        ours = NodeSettings(cluster=cluster, labels=pool.wanted_labels, taints=taints, extra=extra, **node_gpus.told(pool))
         allowed = "tables that are not written for the node already; TOML defines each once"
         source = "TOML 1.0, Table"
         faults += [

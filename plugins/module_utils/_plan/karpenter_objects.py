@@ -34,6 +34,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.karpenter import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     DEVICE_PLUGIN_CONFIG_LABEL,
     GPU_PRESENT_LABEL,
+    MIG_CONFIG_LABEL,
     NODEPOOL_LABEL,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.manifests import Field, Tree, merged, owned, value_at, with_fields
@@ -55,10 +56,11 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import (
     Pool,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import FAST_IMAGE_PULL_THROUGHPUT, NodeSettings, parse, render
+from ansible_collections.gpuops.eks.plugins.module_utils._plan import node_gpus
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import KarpenterPool, Part
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned
 
-_OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL)
+_OWN_LABELS = (NODEPOOL_LABEL, GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL, MIG_CONFIG_LABEL)
 _SPEC, _TEMPLATE = ("spec",), ("spec", "template", "spec")
 _METADATA_OPTIONS = {"httpEndpoint": "enabled", "httpProtocolIPv6": "disabled", "httpPutResponseHopLimit": 1, "httpTokens": "required"}
 # GPU nodes take minutes to boot and to pull images: a node that was needed just now is likely to be needed again.
@@ -245,20 +247,20 @@ def _user_data_field(pool: Pool, live: Object | None) -> Field:
         pool.disk.over(disk_of(value_at(live, "spec", "blockDeviceMappings"), family_of(live) or family)) if live else _created_disk(pool)
     )
     fast = family == "al2023" and (disk.with_defaults().throughput or 0) >= FAST_IMAGE_PULL_THROUGHPUT
-    sharing = pool.created_sharing if family == "bottlerocket" and pool.nvidia else None
     if live is None or moved:
-        text = render(family, NodeSettings(fast_image_pull=fast, sharing=sharing, extra=pool.user_data or ()))
+        text = render(family, NodeSettings(fast_image_pull=fast, extra=pool.user_data or (), **node_gpus.told(pool)))
         return Field(path=path, value=text or None, managed=moved)
     by_disk = pool.disk != Disk() and not there.foreign and not is_adopted(live)
-    by_sharing = pool.sharing is not None and family == "bottlerocket"
+    gpus = node_gpus.told_again(pool, there)
     wanted = dataclasses.replace(
         there,
         foreign="" if pool.user_data is not None else there.foreign,
         extra=there.extra if pool.user_data is None else pool.user_data,
-        sharing=sharing if pool.sharing is not None else there.sharing,
         fast_image_pull=fast if by_disk else there.fast_image_pull,
+        **gpus,
     )
-    return Field(path=path, value=render(family, wanted) or None, managed=pool.user_data is not None or by_disk or by_sharing)
+    by_gpus = any(getattr(there, name) != value for name, value in gpus.items())
+    return Field(path=path, value=render(family, wanted) or None, managed=pool.user_data is not None or by_disk or by_gpus)
 
 
 # -- NodeOverlay

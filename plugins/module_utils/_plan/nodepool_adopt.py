@@ -147,6 +147,8 @@ def _template_faults(pool: Pool, there: Nodegroup) -> list[Fault]:
         "capacity.reservations": bool(pool.capacity.reservations),
         "overrides.launch_template": bool(pool.overrides.launch_template),
         "overrides.node_group": bool(pool.overrides.node_group),
+        "mig": pool.mig is not None and pool.backend != "gpu_operator",
+        "sharing": pool.created_sharing.strategy != "none" and pool.backend == "bottlerocket",
     }
     allowed = "unset for a node group that somebody else made, whose launch template is its maker's"
     return [Fault(path=join(pool.path, name), value="set", allowed=allowed, source=_SOURCE) for name, is_set in given.items() if is_set]

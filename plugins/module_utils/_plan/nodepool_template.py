@@ -21,6 +21,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner, short_name, tag_specifications
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import COMPONENT, NODEPOOL_TAG, Disk, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import FAST_IMAGE_PULL_THROUGHPUT, ClusterData
+from ansible_collections.gpuops.eks.plugins.module_utils._plan import node_gpus
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import RESOURCES_PREFIX, template_tags
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Step, planned
@@ -40,7 +41,8 @@ def group_tags(owner: Owner, group: WantedGroup) -> dict[str, str]:
     It reads labels and taints from the group itself, so that only the resources have to be said.
     """
     told = template_tags(group.pool, group.gpu_count, instance=group.first_type)
-    return {**pool_tags(owner, group.pool), **{key: value for key, value in told.items() if key.startswith(RESOURCES_PREFIX)}}
+    resources = {key: value for key, value in told.items() if key.startswith(RESOURCES_PREFIX)}
+    return {**pool_tags(owner, group.pool), **node_gpus.mark(group.pool), **resources}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,12 @@ def content_of_new(group: WantedGroup, settings: TemplateSettings) -> TemplateCo
     kept = set(group.instance_types)
     raid0 = pool.raid0 and any(instance.instance_store for instance in group.matching if instance.name in kept)
     disk = dataclasses.replace(pool.disk, kms_key=pool.disk.kms_key or pool.volumes_key)
-    told = {**_user_settings(group, settings), "raid0": raid0, "fast_image_pull": _fast_image_pull(pool, disk.with_defaults())}
+    told = {
+        **_user_settings(group, settings),
+        **node_gpus.told(pool),
+        "raid0": raid0,
+        "fast_image_pull": _fast_image_pull(pool, disk.with_defaults()),
+    }
     wish = dataclasses.replace(_wish(group, settings), disk=disk, tags=pool_tags(settings.owner, pool), settings=told)
     return new_content(wish)
 
@@ -85,7 +92,7 @@ def content_of_existing(group: WantedGroup, there: TemplateContent, settings: Te
     tags = None
     if pool.tags is not None:
         tags = {**({} if settings.purge_tags else there.tags), **pool_tags(settings.owner, pool)}
-    told = _user_settings(group, settings)
+    told = {**_user_settings(group, settings), **node_gpus.told_again(pool, there.settings)}
     if pool.instance_store is not None:
         told["raid0"] = pool.raid0
     if pool.disk != Disk():
@@ -136,8 +143,8 @@ def _fast_image_pull(pool: Pool, disk: Disk) -> bool:
     return pool.effective_ami_family == "al2023" and (disk.throughput or 0) >= FAST_IMAGE_PULL_THROUGHPUT
 
 
-def manages_template(pool: Pool) -> bool:
-    """Whether the user set anything that stands in the launch template."""
+def manages_template(pool: Pool, tags: t.Mapping[str, str]) -> bool:
+    """Whether the user set anything that stands in the launch template, or did so of GPUs before. ``tags`` are those of the node group."""
     network = (pool.security_groups, pool.efa, pool.placement_group)
     told = (pool.startup_taints, pool.user_data, pool.instance_store, pool.tags)
     return (
@@ -147,6 +154,8 @@ def manages_template(pool: Pool) -> bool:
         or pool.ami.custom
         or bool(pool.capacity.reservations)
         or bool(pool.overrides.launch_template)
+        or bool(node_gpus.mark(pool))
+        or node_gpus.MARK in tags
     )
 
 

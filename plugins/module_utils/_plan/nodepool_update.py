@@ -31,6 +31,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import WarmPool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import RESOURCES_PREFIX
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.changes import tag_changes
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import MARK
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import (
     Fields,
     GroupPlan,
@@ -55,6 +56,7 @@ _LEAST_MAX = 1  # EKS API Reference, NodegroupScalingConfig: maxSize is at least
 _BOTTLEROCKET = "BOTTLEROCKET"  # how its AMI types begin
 # Tags by which an autoscaler knows a group's nodes and settings; who runs the autoscaler sets them.
 _AUTOSCALER_PREFIXES = ("k8s.io/", "kubernetes.io/")
+_DERIVED = (RESOURCES_PREFIX, MARK)
 _DISK_TAG, _EFA_TAG = f"{RESOURCES_PREFIX}ephemeral-storage", f"{RESOURCES_PREFIX}vpc.amazonaws.com/efa"
 _CUSTOM = "CUSTOM"  # the AMI type of an image of the user's own
 _ROLLBACK_SOURCE = "EKS API Reference, UpdateNodegroupVersion: no roll back to an earlier AMI version"
@@ -244,14 +246,14 @@ def _warm_pool(group: WantedGroup, there: Nodegroup) -> Aspect | None:
 
 def _tags(group: WantedGroup, there: Nodegroup, settings: Settings) -> tuple[dict[str, str], list[str]]:
     """The user's tags where they are set; what cluster-autoscaler reads of the nodes follows from the pool and is always managed."""
-    derived = {key: value for key, value in group_tags(settings.owner, group).items() if key.startswith(RESOURCES_PREFIX)}
+    derived = {key: value for key, value in group_tags(settings.owner, group).items() if key.startswith(_DERIVED)}
     unset = [*([_DISK_TAG] if group.pool.disk.size_gib is None else []), *([_EFA_TAG] if group.pool.efa is None else [])]
     derived |= {key: there.tags[key] for key in unset if key in there.tags}
     wanted = derived if group.pool.tags is None else {**pool_tags(settings.owner, group.pool), **derived}
-    keep = [key for key in there.tags if key.startswith(_AUTOSCALER_PREFIXES)]
+    keep = [key for key in there.tags if key.startswith((*_AUTOSCALER_PREFIXES, MARK))]
     purge = settings.purge_tags and group.pool.tags is not None
     to_set, surplus = tag_changes(wanted, there.tags, purge=purge, keep=keep)
-    return to_set, [*surplus, *(key for key in there.tags if key.startswith(RESOURCES_PREFIX) and key not in derived)]
+    return to_set, [*surplus, *(key for key in there.tags if key.startswith(_DERIVED) and key not in derived)]
 
 
 def _tagged(there: Nodegroup, to_set: t.Mapping[str, str], surplus: t.Sequence[str]) -> tuple[list[Step], Fields, Nodegroup]:
@@ -365,7 +367,7 @@ def version_warnings(group: WantedGroup, there: Nodegroup, settings: Settings) -
 def _template_version(
     group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None, settings: Settings
 ) -> tuple[list[Step], Fields, Nodegroup]:
-    if template is None or there.launch_template is None or not manages_template(group.pool):
+    if template is None or there.launch_template is None or not manages_template(group.pool, there.tags):
         return [], {}, there
     current = template.versions.get(there.launch_template[1])
     if current is None:
@@ -417,6 +419,6 @@ def _warnings(group: WantedGroup, there: Nodegroup, template: LaunchTemplate | N
     added = [subnet for subnet in group.subnet_ids if subnet not in there.subnets and not is_planned(subnet)]
     if added and not group.pool.subnets and not group.pool.zones:
         warnings.append(f"Node group {there.name} keeps its subnets; now there as well: {', '.join(added)}.")
-    if template is None and manages_template(group.pool):
+    if template is None and manages_template(group.pool, there.tags):
         warnings.append(f"The launch template of node group {there.name} is gone, so that disk and tags of its instances are not managed.")
     return tuple(warnings)

@@ -20,6 +20,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import name_faults, pool_faults, pools_faults, role_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import POOL_OPTIONS
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import pool_warnings
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, combine, is_planned, needing
 from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool_asg, nodepool_karpenter, nodepool_managed
@@ -99,7 +100,8 @@ def _present(run: Run, owner: Owner) -> Outcome:
     if faults := [*faults, *(fault for part in parts for fault in part.faults)]:
         raise InvalidInput(faults)
     plan = _combined(parts)
-    plan = dataclasses.replace(plan, warnings=(*warnings, *plan.warnings))
+    said = [warning for pool in pools for warning in pool_warnings(pool)]
+    plan = dataclasses.replace(plan, warnings=(*warnings, *said, *plan.warnings))
     run.apply(plan)
     changed = bool(plan.steps or plan.waits) and not run.check_mode
     results: dict[str, Result] = {}

@@ -172,7 +172,7 @@ def _observed(aws: Aws, owner: Owner, groups: t.Sequence[WantedGroup], nodegroup
         foreign = frozenset(template["LaunchTemplateName"] for template in found)
     for group in groups:
         name, there = template_name(owner, group.name), nodegroups.get(group.name)
-        if name in templates and (is_made(group, there) or manages_template(group.pool)):
+        if name in templates and (is_made(group, there) or manages_template(group.pool, there.tags if there else {})):
             templates[name] = _with_versions(aws, templates[name], there)
     return Observed(nodegroups=nodegroups, templates=templates, foreign_templates=foreign)
 

@@ -121,8 +121,6 @@ BAD: list[tuple[dict[str, t.Any], str, str]] = [
     ({"sharing": {"strategy": "time_slicing", "replicas": 0}}, "sharing.replicas", "at least 2"),
     ({"sharing": {"strategy": "time_slicing"}}, "sharing.replicas", "at least 2"),
     ({"sharing": {"strategy": "mps", "replicas": 49}}, "sharing.replicas", "from 2 to 48"),
-    ({"sharing": {"strategy": "time_slicing", "replicas": 2, "backend": "bottlerocket"}}, "sharing.backend", "not in this release"),
-    ({"ami": {"family": "bottlerocket"}}, "sharing.strategy", "bottlerocket"),
     ({"ami": {"release": "20260724"}}, "ami.release", "vYYYYMMDD"),
     ({"ami": {"id": "ami-0123456789abcdef0", "ssm_parameter": "/x"}}, "ami.ssm_parameter", "one image"),
     ({"ami": {"owner": "self"}}, "ami.owner", "without ami.name"),
@@ -140,7 +138,6 @@ BAD: list[tuple[dict[str, t.Any], str, str]] = [
     ({"update": {"max_unavailable": 0}}, "update.max_unavailable", "1 to 100"),
     ({"priority": 101}, "priority", "1 to 100"),
     ({"startup_taints": [TAINT, TAINT]}, "startup_taints[1]", "once"),
-    ({"mig": {"strategy": "mixed"}}, "mig", "not in this release"),
     ({"warm_pool": {"min_size": -1}}, "warm_pool.min_size", "at least 0"),
     ({"disruption": {"budgets": [{"nodes": "10%"}]}}, "disruption.budgets", "karpenter"),
     ({"disruption": {"expire_after": "720h"}}, "disruption.expire_after", "karpenter"),
@@ -178,7 +175,9 @@ def test_all_faults_of_all_pools_and_names_given_twice() -> None:
     assert paths == ["gpu_nodepools[1].scaling.min", "gpu_nodepools[2].instances.types[0]", "gpu_nodepools[1].name"]
 
 
-@pytest.mark.parametrize("junk", [3, "x", [], {}, True, [3], [{"key": 3}], {"min": "x", "types": 3, "family": [], "strategy": []}])
+@pytest.mark.parametrize(
+    "junk", [3, "x", [], {}, True, [3], [{"key": 3}], {"min": "x", "types": 3, "family": [], "strategy": []}, {"layout": 3, "replicas": {}}]
+)
 @pytest.mark.parametrize("option", sorted(POOL_OPTIONS))
 def test_values_of_any_type_are_survived(option: str, junk: t.Any) -> None:
     pools_faults([{**GOOD, option: junk}, junk], "gpu_nodepools")

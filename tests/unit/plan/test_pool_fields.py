@@ -28,7 +28,7 @@ IN_PLACE = {
 }
 # Options that say which groups or nodes a pool consists of: without one of them, its default is what is wanted.
 WHOLE = (
-    "name", "provisioner", "accelerator", "instances.", "capacity.", "zones", "scaling.scope", "limits.gpus", "ami.owner", "sharing.",
+    "name", "provisioner", "accelerator", "instances.", "capacity.", "zones", "scaling.scope", "limits.gpus", "ami.owner", "mig.", "sharing.",
     "network.subnets", "iam.",
 )  # fmt: skip
 # What a changed pool has other than a new one: any value of the label serves, so that types that match later change no node by it; what was
