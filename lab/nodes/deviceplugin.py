@@ -28,7 +28,6 @@ _NO_DAEMON = (
 )
 _KINDS = (podconfig.PLUGIN, podconfig.MPS_DAEMON, podconfig.FEATURE_DISCOVERY)
 _log = logging.getLogger(__name__)
-_T = t.TypeVar("_T")
 
 
 def relevant(pod: Json) -> bool:
@@ -185,21 +184,17 @@ class DevicePlugins(Loop):
         _log.info("%s: node %s advertises %s", self._cluster, name, said)
 
     def _label(self, node: Json, program: Program, gpus: sharing.Gpus) -> None:
+        """Feature discovery looks again and again at the machine, with the config that it has read once."""
         if gpus.count == 0:
             return
-        model = (node["metadata"].get("annotations") or {}).get(nodes.GPU_MODEL, "")
-        config = t.cast(sharing.Config, program.config)
-        wanted = self._or_refuse(node, program.pod, functools.partial(features.labels, config, gpus, model)) or {}
+        try:
+            wanted = features.labels(t.cast(sharing.Config, program.config), gpus, _model(node))
+        except sharing.ConfigRefused as error:
+            self._programs.crash(program, str(error))
+            return
         present = node["metadata"].get("labels") or {}
         if change := {k: v for k, v in wanted.items() if present.get(k) != v}:
             self._kube.merge(f"/api/v1/nodes/{node['metadata']['name']}", {"metadata": {"labels": change}})
-
-    def _or_refuse(self, node: Json, pod: Json, rule: Callable[[], _T]) -> _T | None:
-        try:
-            return rule()
-        except sharing.NotImitated as error:
-            self._refuse(pod, error)
-            return None
 
     def _refuse(self, pod: Json, error: sharing.NotImitated) -> None:
         """Say once for each pod, in the log and as an event of the node, that nothing is advertised and why."""
@@ -229,13 +224,18 @@ class DevicePlugins(Loop):
 def machine(node: Json) -> sharing.Gpus:
     """The node's GPUs, as its annotations of the simulation have them."""
     annotations = node["metadata"].get("annotations") or {}
-    model = features.MODELS.get(annotations.get(nodes.GPU_MODEL, ""))
+    model = _model(node)
     layouts = json.loads(annotations.get(nodes.MIG) or "[]")
     return sharing.Gpus(
         count=int(annotations.get(nodes.GPUS, 0)),
         mig=tuple(None if layout is None else tuple(layout) for layout in layouts),
         compute=model.compute if model else None,
     )
+
+
+def _model(node: Json) -> features.Model | None:
+    annotations = node["metadata"].get("annotations") or {}
+    return features.model(annotations.get(nodes.GPU_MODEL, ""), int(annotations.get(nodes.GPU_MEMORY, 0)))
 
 
 def _started(program: Program) -> str:

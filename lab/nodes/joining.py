@@ -1,4 +1,4 @@
-"""Whether an instance that runs becomes a node of its cluster, and with what from its user data.
+"""Whether an instance that runs becomes a node of its cluster, and with what from its user data: labels, taints, parted GPUs.
 
 Sources: EKS User Guide, self-managed-nodes.html and create-node-role.html (a self-managed node's role needs an access entry of type
 EC2_LINUX, or EC2, where the cluster's authentication mode knows entries); user data: lab.nodes.userdata.
@@ -6,6 +6,7 @@ EC2_LINUX, or EC2, where the cluster's authentication mode knows entries); user 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import typing as t
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import botocore.exceptions
 
 from lab.contracts import ClusterRef
 from lab.kubernetes.client import Json
+from lab.nodes import mig
 from lab.nodes import node as nodes
 from lab.nodes.userdata import Boot, CannotBoot, parse
 
@@ -29,10 +31,10 @@ class Joining:
         self._user_data: dict[str, str] = {}
         self._said: dict[str, str] = {}
 
-    def boot(self, raw: Json, instance: nodes.Instance) -> Boot | None:
+    def boot(self, raw: Json, instance: nodes.Instance, instance_type: Json) -> Boot | None:
         """What the instance's user data asks for, None when it does not join (now)."""
         try:
-            return self._boot(raw, instance)
+            return _parted(self._boot(raw, instance), instance, instance_type)
         except CannotBoot as error:
             if self._said.get(instance.instance_id) != str(error):
                 self._said[instance.instance_id] = str(error)
@@ -81,6 +83,20 @@ class Joining:
                 f"the role {arn} has an access entry of type {entry['type']}, which is not for nodes" if entry else f"{profile} has no role"
             )
             raise CannotBoot(f"401 Unauthorized: {who}")
+
+
+def _parted(boot: Boot, instance: nodes.Instance, instance_type: Json) -> Boot:
+    """With the layouts of its GPUs; raises CannotBoot where they cannot be had, since kubelet waits for them."""
+    gpus = nodes.nvidia_gpus(instance_type) if nodes.has_driver(instance) else []
+    name, memory = (gpus[0]["Name"].lower(), gpus[0]["MemoryInfo"]["SizeInMiB"]) if gpus else ("", 0)
+    try:
+        calls = boot.mig_calls
+        if boot.device_plugin.get("device-partitioning-strategy") == "mig":
+            calls = mig.bottlerocket_calls(boot.device_plugin.get("mig", {}).get("profile", {}), name, memory)
+        layouts = mig.layouts(calls, mig.product(name, memory), sum(gpu["Count"] for gpu in gpus))
+    except mig.Refused as error:
+        raise CannotBoot(f"its GPUs are not parted as its user data wants it, and kubelet does not start: {error}") from error
+    return dataclasses.replace(boot, layouts=layouts)
 
 
 def _check_cluster(boot: Boot, cluster: Json) -> None:

@@ -7,6 +7,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from lab.kubernetes.client import Json
+from lab.nodes import mig
 from lab.nodes.userdata import Boot
 
 #: Known to the simulation only: what the machine physically has, and what a node group has put on the node.
@@ -102,6 +103,8 @@ def build(instance: Instance, instance_type: Json, version: str, group: GroupSta
             GPU_MODEL: gpus[0]["Name"].lower(),
             GPU_MEMORY: str(gpus[0]["MemoryInfo"]["SizeInMiB"]),
         }
+    if asked.layouts:
+        annotations[MIG] = json.dumps(asked.layouts)
     if asked.device_plugin:
         annotations[DEVICE_PLUGIN] = json.dumps(asked.device_plugin)
     of_group = {_taint_key(taint) for taint in state.taints}
@@ -131,7 +134,7 @@ def build(instance: Instance, instance_type: Json, version: str, group: GroupSta
 
 def remove_gpus(node: Json) -> None:
     """What a machine is whose driver does not find its GPUs."""
-    for key in (GPUS, GPU_MODEL, GPU_MEMORY):
+    for key in (GPUS, GPU_MODEL, GPU_MEMORY, MIG):
         node["metadata"]["annotations"].pop(key, None)
 
 
@@ -161,6 +164,13 @@ def nvidia_gpus(instance_type: Json) -> list[Json]:
     """GpuInfo.Gpus of ec2:DescribeInstanceTypes, NVIDIA's with at least one whole GPU."""
     gpus = (instance_type.get("GpuInfo") or {}).get("Gpus") or []
     return [g for g in gpus if str(g.get("Manufacturer", "")).upper() == NVIDIA and g.get("Count", 0) > 0]
+
+
+def reboots(boot: Boot, instance_type: Json) -> bool:
+    """Whether the machine boots once more before it joins, since its GPUs take MIG mode only then."""
+    gpus = nvidia_gpus(instance_type)
+    found = mig.product(gpus[0]["Name"].lower(), gpus[0]["MemoryInfo"]["SizeInMiB"]) if gpus else None
+    return found is not None and found.reboot and any(layout is not None for layout in boot.layouts)
 
 
 def resources(instance_type: Json) -> tuple[dict[str, str], dict[str, str]]:

@@ -17,6 +17,7 @@ from lab.nodes.joining import Joining
 from lab.nodes.loop import Loop
 
 BOOT_SECONDS = 45.0  # simulated, from the first sight of a running instance to its registration
+REBOOT_SECONDS = 120.0  # simulated: one more boot, where the MIG mode is pending until then
 PRESENT_STATES = ("pending", "running", "stopping", "stopped")
 _log = logging.getLogger(__name__)
 
@@ -65,9 +66,9 @@ class Registrar(Loop):
         self._behaviours = {i: b for i, b in self._behaviours.items() if i in instances}
         self._joining.forget_others(instances)
 
-    def _booted(self, instance_id: str) -> bool:
+    def _booted(self, instance_id: str, seconds: float = BOOT_SECONDS) -> bool:
         now = self._clock.seconds()
-        return now - self._first_seen.setdefault(instance_id, now) >= BOOT_SECONDS
+        return now - self._first_seen.setdefault(instance_id, now) >= seconds
 
     def _instances(self) -> dict[str, Json]:
         pages = self._ec2.get_paginator("describe_instances").paginate(
@@ -102,11 +103,15 @@ class Registrar(Loop):
                 return  # being deleted; its instances go too
             instance = dataclasses.replace(instance, ami_type=group.get("amiType", ""))
             state = nodes.group_state(group, instance)
-        boot = self._joining.boot(raw, instance)
-        if boot is None:
+        instance_type = self._type(instance.instance_type)
+        boot = self._joining.boot(raw, instance, instance_type)
+        if boot is None or (nodes.reboots(boot, instance_type) and not self._booted(instance.instance_id, BOOT_SECONDS + REBOOT_SECONDS)):
             return
-        node = nodes.build(instance, self._type(instance.instance_type), self._cluster.version, state, boot)
-        if self._behaviour(instance) == "without_gpus":
+        without_gpus = self._behaviour(instance) == "without_gpus"
+        if without_gpus and boot.layouts:
+            return  # nvidia-smi finds none to part, and kubelet waits for that
+        node = nodes.build(instance, instance_type, self._cluster.version, state, boot)
+        if without_gpus:
             nodes.remove_gpus(node)
         try:
             self._kube.call("POST", "/api/v1/nodes", node)

@@ -4,6 +4,7 @@ Sources: awslabs/amazon-eks-ami, nodeadm (internal/configprovider/mime.go: which
 kubelet flags add up; internal/api/validation.go: the four required fields); kubelet's options (--node-labels adds up over repeated
 flags, the last --register-with-taints alone counts and stands in for registerWithTaints of its configuration; which labels it refuses:
 k8s.io/kubelet/pkg/apis/well_known_labels.go); Bottlerocket's settings reference, settings.kubernetes and settings.kubelet-device-plugins.
+Of scripts only ``nvidia-smi mig -cgi`` is read: they part the GPUs before kubelet starts, or keep it from starting.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from dataclasses import dataclass, field
 import yaml
 
 from lab.kubernetes.client import Json
+from lab.nodes import mig
 
 NODE_CONFIG = "application/node.eks.aws"
+SHELL_SCRIPT = "text/x-shellscript"
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _GZIP = b"\x1f\x8b"
 # What kubelet may say of itself under kubernetes.io and k8s.io.
@@ -51,7 +54,10 @@ class CannotBoot(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
-    """What the user data asks for; ``device_plugin`` is Bottlerocket's settings.kubelet-device-plugins.nvidia."""
+    """What the user data asks for; ``device_plugin`` is Bottlerocket's settings.kubelet-device-plugins.nvidia.
+
+    ``mig_calls`` are those of its scripts, ``layouts`` what they make of the machine's GPUs, once it is known.
+    """
 
     labels: t.Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Json, ...] = ()
@@ -59,6 +65,8 @@ class Boot:
     endpoint: str = ""
     certificate_authority: str = ""  # base64, as EKS gives it
     device_plugin: t.Mapping[str, t.Any] = field(default_factory=dict)
+    mig_calls: tuple[mig.Call, ...] = ()
+    layouts: tuple[mig.Layout, ...] = ()
 
 
 def parse(encoded: str, *, bottlerocket: bool, managed: bool) -> Boot:
@@ -103,7 +111,20 @@ def _nodeadm(data: bytes, managed: bool) -> Boot:
         cluster=str(cluster.get("name", "")),
         endpoint=str(cluster.get("apiServerEndpoint", "")),
         certificate_authority=str(cluster.get("certificateAuthority", "")),
+        mig_calls=_mig_calls(data),
     )
+
+
+def _mig_calls(data: bytes) -> tuple[mig.Call, ...]:
+    """Of all parts that are scripts; cloud-init runs one script alone too."""
+    message = email.message_from_bytes(data)
+    texts = [t.cast(bytes, part.get_payload(decode=True)) for part in message.walk() if part.get_content_type() == SHELL_SCRIPT]
+    if not message.is_multipart():
+        texts = [data] if data.startswith(b"#!") else []
+    try:
+        return mig.calls("\n".join(text.decode() for text in texts))
+    except mig.Refused as error:
+        raise CannotBoot(f"its script fails, and kubelet does not start: {error}") from error
 
 
 def _config_parts(data: bytes, managed: bool) -> list[bytes]:

@@ -97,15 +97,15 @@ def test_mps_wins_over_time_slicing() -> None:
 
 
 def test_labels_of_gpu_feature_discovery() -> None:
-    shared = features.labels(parse(TS10), Gpus(count=1), "a10g")
+    shared = features.labels(parse(TS10), Gpus(count=1), features.model("a10g", 16384))
     assert shared["nvidia.com/gpu.product"] == "NVIDIA-A10G-SHARED"
     assert (shared["nvidia.com/gpu.count"], shared["nvidia.com/gpu.replicas"]) == ("1", "10")
     assert shared["nvidia.com/gpu.sharing-strategy"] == "time-slicing"
-    renamed = features.labels(parse(slicing(10, renameByDefault=True)), Gpus(count=1), "a10g")
+    renamed = features.labels(parse(slicing(10, renameByDefault=True)), Gpus(count=1), features.model("a10g", 16384))
     assert renamed["nvidia.com/gpu.product"] == "NVIDIA-A10G"
-    plain = features.labels(parse(None), Gpus(count=4), "t4")
+    plain = features.labels(parse(None), Gpus(count=4), features.model("t4", 16384))
     assert (plain["nvidia.com/gpu.replicas"], plain["nvidia.com/gpu.sharing-strategy"]) == ("1", "none")
-    assert "nvidia.com/gpu.product" not in features.labels(parse(None), Gpus(count=1), "of another year")
+    assert "nvidia.com/gpu.product" not in features.labels(parse(None), Gpus(count=1), features.model("of another year", 16384))
 
 
 # ---- which file

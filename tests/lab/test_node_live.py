@@ -209,3 +209,55 @@ def test_a_pod_that_asks_for_several_shares(clean: Rig, strategy: str, more: Jso
         eventually("runs", lambda: status(rig, "several").get("phase") == "Running")
     time.sleep(PATIENCE)
     assert status(rig, "several")["phase"] == ("Failed" if more else "Running")
+
+
+# ---- MIG
+
+
+def script(layout: str) -> str:
+    """User data of a managed node group that parts all GPUs."""
+    text = f"#!/bin/bash\nnvidia-smi -mig 1\nnvidia-smi mig -cgi {layout} -C\n"
+    return f'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="XX"\n\n--XX\nContent-Type: text/x-shellscript\n\n{text}\n--XX--\n'
+
+
+ALL = ",".join(["1g.5gb"] * 7)
+
+
+def test_a_parted_node_advertises_by_the_plugins_strategy(clean: Rig) -> None:
+    """MIG user guide; a p4d parted into seven has 56 devices of one profile, and labels by GPU feature discovery."""
+    rig = clean
+    name = node(rig, "p4d.24xlarge", user_data=script(ALL))
+    assert rig.clock.seconds() >= 165  # the GPUs take MIG mode after another boot
+    config(rig, "version: v1\nflags: {migStrategy: single}")
+    run(rig, PLUGIN)
+    run(rig, DISCOVERY, env=[{"name": "CONFIG_FILE", "value": "/config/c.yaml"}, {"name": "USE_NODE_FEATURE_API", "value": "false"}])
+    eventually("56 as GPUs", lambda: rig.gpus(name) == "56")
+    eventually("labels", lambda: rig.node(name)["metadata"]["labels"].get("nvidia.com/gpu.count") == "56")
+    assert rig.node(name)["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb"
+    config(rig, "version: v1\nflags: {migStrategy: mixed}")
+    run(rig, PLUGIN, revision="2")
+    eventually("56 by profile", lambda: rig.gpus(name, "nvidia.com/mig-1g.5gb") == "56")
+    assert rig.gpus(name) == "0"
+
+
+def test_strategy_single_refuses_several_profiles(clean: Rig) -> None:
+    rig = clean
+    name = node(rig, "p5.48xlarge", user_data=script("3g.40gb,2g.20gb,1g.10gb,1g.10gb"))
+    config(rig, "version: v1\nflags: {migStrategy: single}")
+    run(rig, PLUGIN)
+    eventually("crash loop", lambda: state(rig, PLUGIN).get("reason") == "CrashLoopBackOff")
+    assert "more than one MIG device type present on node" in state(rig, PLUGIN)["message"]
+    assert rig.gpus(name) is None
+
+
+def test_a_layout_that_a_product_cannot_have_keeps_the_node_away(clean: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig = clean
+    name = rig.aws.run(90, "p5.48xlarge", user_data=script(ALL))
+    other = node(rig, "p5.48xlarge", user_data=script("7g.80gb"))
+    time.sleep(PATIENCE)
+    assert not rig.node(name)
+    assert json.loads(rig.node(other)["metadata"]["annotations"][nodes.MIG]) == [["7g.80gb"]] * 8
+    said = [record.getMessage() for record in caplog.records if "does not join" in record.getMessage()]
+    assert len(said) == 1
+    assert "i-90 does not join" in said[0]
+    assert "no GPU instance profile 1g.5gb" in said[0]
