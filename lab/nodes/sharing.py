@@ -177,7 +177,7 @@ def _unshared(config: Config, gpus: Gpus) -> dict[str, dict[int, int]]:
         _check_single(parted, whole)
     for index, layout in parted.items():
         for profile in layout:
-            resource = GPU if config.mig_strategy == "single" else mig_resource(profile)
+            resource = GPU if config.mig_strategy == "single" else registered_as(profile)
             by_gpu = found.setdefault(resource, {})
             by_gpu[index] = by_gpu.get(index, 0) + 1
     return found
@@ -186,6 +186,13 @@ def _unshared(config: Config, gpus: Gpus) -> dict[str, dict[int, int]]:
 def mig_resource(profile: str) -> str:
     """The resource of a profile under strategy mixed (rm.go, AddDefaultResourcesToConfig)."""
     return f"{PREFIX}mig-{profile.replace('+', '.')}"
+
+
+def registered_as(profile: str) -> str:
+    """The resource that an instance is registered as: the plugin before v0.20 takes the first of a GPU's profiles that is in the instance's
+    name, so that 1g.5gb+me counts as 1g.5gb (resources.go, wildCardToRegexp). GPU feature discovery has the whole name.
+    """
+    return mig_resource(f"{profile.partition('gb')[0]}gb")
 
 
 def _check_single(parted: Mapping[int, tuple[str, ...]], whole: list[int]) -> None:
