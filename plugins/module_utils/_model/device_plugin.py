@@ -217,17 +217,17 @@ class DevicePlugin:
 
 def warnings(wanted: DevicePlugin) -> list[str]:
     """What is allowed, and has a consequence that surprises."""
-    renamed = [configuration for configuration in wanted.configurations if configuration.sharing.rename]
     return [
-        f"Configuration {one.name} renames what its nodes advertise to {' and '.join(name for name, count in _advertised(one) if count)}: "
-        "autoscalers buy no node for pods that ask for it, unless they are told that such nodes have it (by a NodeOverlay of Karpenter, by tags "
-        "of cluster-autoscaler's groups), as pools of gpuops.eks do; pods that ask for nvidia.com/gpu stay Pending."
-        for one in renamed
+        f"Configuration {one.name} renames what its nodes advertise to {_renamed(one)}: autoscalers buy no node for pods that ask for it, unless "
+        "they are told that such nodes have it (Karpenter by a NodeOverlay, cluster-autoscaler by tags of the groups), as pools of gpuops.eks do; "
+        "pods that ask for nvidia.com/gpu stay Pending."
+        for one in wanted.configurations
+        if one.sharing.rename
     ]
 
 
-def _advertised(configuration: Configuration) -> t.Iterable[tuple[str, int]]:
-    return configuration.resources.advertised(1).items()
+def _renamed(configuration: Configuration) -> str:
+    return " and ".join(name for name, count in configuration.resources.advertised(1).items() if count)
 
 
 def _texts(values: t.Mapping[str, t.Any]) -> dict[str, str]:

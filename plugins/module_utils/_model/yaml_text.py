@@ -24,7 +24,7 @@ def _lines(value: t.Mapping[str, t.Any] | t.Sequence[t.Any], indent: str = "") -
     entries = [(f"{_key(key)}:", item) for key, item in value.items()] if isinstance(value, t.Mapping) else [("-", item) for item in value]
     lines = []
     for head, item in entries:
-        if head == "-" and isinstance(item, t.Mapping):
+        if head == "-" and isinstance(item, t.Mapping) and item:
             first, *rest = _lines(item, f"{indent}  ")
             lines += [f"{indent}- {first.strip()}", *rest]
         elif isinstance(item, (t.Mapping, list, tuple)) and item:
