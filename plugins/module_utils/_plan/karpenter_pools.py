@@ -80,14 +80,15 @@ def resolve(pool: Pool, subnets: t.Sequence[Subnet], facts: Ec2Facts) -> Karpent
     faults += _reservation_faults(pool, candidates, chosen, facts)
     interfaces, efa_faults = _efa_interfaces(pool, candidates)
     zones = list(dict.fromkeys(subnet.zone for subnet in chosen))
-    faults += efa_faults + _share_faults(pool, zones)
+    counts = tuple(sorted({instance.gpus for instance in candidates})) if pool.nvidia else ()
+    faults += efa_faults + (_share_faults(pool, zones) or _gpu_limit_faults(pool, counts, zones))
     parts = [part.name for part in candidates if part.fractional]
     warning = f"Pool {pool.name}: {', '.join(parts)} have a part of one GPU, which counts as 1."
     return KarpenterPool(
         pool=pool,
         parts=_parts(pool, zones),
         subnets=tuple(chosen),
-        gpu_counts=tuple(sorted({instance.gpus for instance in candidates})) if pool.nvidia else (),
+        gpu_counts=counts,
         fractional=bool(parts),
         efa_interfaces=interfaces,
         faults=tuple(faults),
@@ -195,6 +196,21 @@ def _share_faults(pool: Pool, zones: t.Sequence[str]) -> list[Fault]:
         for name, value in given.items()
         if value is not None and value < len(zones)
     ]
+
+
+def _gpu_limit_faults(pool: Pool, counts: t.Sequence[int], zones: t.Sequence[str]) -> list[Fault]:
+    """A limit that no node keeps to: Karpenter would never buy one, and say so nowhere but in its log.
+
+    Where nodes advertise other resources than nvidia.com/gpu they are limited by number, each for as many GPUs as a node may have.
+    """
+    if pool.limits.gpus is None or not counts:
+        return []
+    parts = len(zones) if pool.scaling.scope == "zone" else 1
+    least = (min(counts) if pool.gpu_resources.per_gpu() else max(counts)) * max(parts, 1)
+    if pool.limits.gpus >= least:
+        return []
+    allowed = f"at least {least}, the GPUs of one node{' in each zone' if parts > 1 else ''}; nothing of the pool fits otherwise"
+    return [Fault(path=join(pool.path, "limits.gpus"), value=pool.limits.gpus, allowed=allowed, source="the collection's options")]
 
 
 def _tag_faults(pool: Pool) -> list[Fault]:

@@ -98,8 +98,8 @@ def changes(
     """The calls for these aspects, for tags (to set, to remove), and for the launch template, each when the one before is done."""
     active = Wait(waiter="nodegroup_active", arguments=subject(settings.owner, there.name))
     config, config_fields, after = _config(there, settings, [aspect for aspect in aspects if aspect is not None])
-    tagging, tag_fields, after = _tagged(after, *tags)
     versions, version_fields, after = _template(group, after, template, settings)
+    tagging, tag_fields, after = _tagged(after, *tags)
     needs = (active,) if is_busy(there) else ()
     waits = list(needs)
     first: list[Step] = []
@@ -110,8 +110,10 @@ def changes(
         if update:
             waits = [_update_wait(step, settings)]
             needs = (waits[0],)
+    # The mark is what an interrupted run sees of user data that is still in force.
+    (later if later and MARK in tags[1] else first).extend(tagging)
     fields = {**config_fields, **tag_fields, **version_fields}
-    return GroupPlan(after=after, steps=(*first, *tagging), later=tuple(later), waits=tuple(waits), fields=fields)
+    return GroupPlan(after=after, steps=tuple(first), later=tuple(later), waits=tuple(waits), fields=fields)
 
 
 def _update_wait(step: Step, settings: Settings) -> Wait:
