@@ -41,7 +41,6 @@ _TOLERATIONS = (
     {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
 )
 _PRIVILEGED = {"privileged": True}
-_NODE_FEATURES = "nodefeatures.nfd.k8s-sigs.io"
 
 
 def object_name(configuration: str, component: str = DEVICE_PLUGIN) -> str:
@@ -73,9 +72,8 @@ def common_objects(wanted: DevicePlugin, *, feature_discovery: bool) -> list[Man
     """
     if not feature_discovery:
         return []
-    group = _NODE_FEATURES.partition(".")[2]
     rules = [
-        {"apiGroups": [group], "resources": ["nodefeatures"], "verbs": ["get", "list", "watch", "create", "update", "delete"]},
+        {"apiGroups": ["nfd.k8s-sigs.io"], "resources": ["nodefeatures"], "verbs": ["get", "list", "watch", "create", "update", "delete"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
     ]
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": FEATURE_DISCOVERY}
@@ -237,11 +235,12 @@ def _mps_probe(configuration: Configuration) -> Manifest:
 def _feature_discovery_pod(wanted: DevicePlugin, configuration: Configuration) -> Manifest:
     """Privileged, as in NVIDIA's chart: else it cannot read the GPUs' PCI configuration to its end, and fails."""
     fields = {"NAMESPACE": "metadata.namespace", "POD_NAME": "metadata.name"}
+    environment = {**_environment(configuration), "GFD_USE_NODE_FEATURE_API": "true"}  # the default since v0.19 only
     container = _container(
         wanted,
         "gpu-feature-discovery-ctr",
         FEATURE_DISCOVERY,
-        env=[_NODE_NAME, *(_field(name, path) for name, path in fields.items()), *_env(_environment(configuration))],
+        env=[_NODE_NAME, *(_field(name, path) for name, path in fields.items()), *_env(environment)],
         securityContext=_PRIVILEGED,
     )
     mounts = [{"name": "host-sys", "mountPath": "/sys", "readOnly": True}, _CONFIG_MOUNT]
