@@ -139,13 +139,13 @@ def test_sound_inventories_have_no_faults() -> None:
     assert faults(gpu_nodepools=[], gpu_workloads_state="absent") == []
 
 
-@pytest.mark.parametrize("name", ["lab", "time_slicing", "spot_multi_az", "mps_private"])
+@pytest.mark.parametrize("name", ["lab", "time_slicing", "spot_multi_az", "mps_private", "mig"])
 def test_inventories_of_the_collection_use_known_variables_only(name: str) -> None:
     values = yaml.safe_load((ROOT / "inventories" / name / "group_vars" / "eks_clusters.yml").read_text(encoding="utf-8"))
     assert {key for key in values if key.startswith(("eks", "gpu"))} <= set(known())
 
 
-@pytest.mark.parametrize("name", ["time_slicing", "spot_multi_az", "mps_private"])
+@pytest.mark.parametrize("name", ["time_slicing", "spot_multi_az", "mps_private", "mig"])
 def test_the_blueprint_is_refused_until_it_is_edited_and_is_sound_then(name: str) -> None:
     values = yaml.safe_load((ROOT / "inventories" / name / "group_vars" / "eks_clusters.yml").read_text(encoding="utf-8"))
     assert values["gpuops_refuse"]
