@@ -42,6 +42,11 @@ NVIDIA_AMI_FAMILIES: dict[tuple[str, str], frozenset[str]] = {
 }
 SOURCE = "https://docs.aws.amazon.com/eks/latest/userguide/ml-eks-optimized-ami.html"
 
+#: The first release of AL2023 whose nodeadm restarts a containerd that runs already. With older ones it keeps the configuration that it has
+#: started with, and the cgroup driver, CDI and the NVIDIA runtime are not in force. Source: tags that contain the fix.
+RESTARTING_RELEASE = "v20260520"
+RESTARTING_SOURCE = "https://github.com/awslabs/amazon-eks-ami/pull/2705"
+
 
 def unsupported(family: str, ami_family: str, architecture: str, known: t.Container[str]) -> bool:
     """Whether no stock AMI of this kind runs a family that is ``known``; a family that is new is not judged."""

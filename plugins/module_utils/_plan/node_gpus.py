@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.gpuops.eks.plugins.module_utils._catalog.amis import LATEST, RESTARTING_RELEASE, RESTARTING_SOURCE
 from ansible_collections.gpuops.eks.plugins.module_utils._catalog.bottlerocket import MIG_NAMES
 from ansible_collections.gpuops.eks.plugins.module_utils._catalog.gpus import Gpu, gpu_of
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import DEFAULT_DISK_GIB, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import NodeSettings
 
@@ -62,6 +64,20 @@ def _named(pool: Pool) -> dict[str, Gpu | None]:
     return {name: gpu_of(name) for name in pool.instances.types or pool.instances.families}
 
 
+def crowded(pool: Pool, instances: t.Sequence[InstanceType]) -> list[str]:
+    """A word on shares that no pod will ever have, because kubelet takes fewer pods than the node has shares."""
+    if not pool.nvidia:
+        return []
+    shares = {one.name: sum(pool.gpu_resources.advertised(one.gpus).values()) for one in instances}
+    full = [f"{one.name} ({shares[one.name]} for {one.pods} pods)" for one in instances if one.pods and shares[one.name] > one.pods]
+    if not full:
+        return []
+    return [
+        f"Pool {pool.name}: nodes advertise more than kubelet runs pods there: {', '.join(full)}. The rest waits for ever, unless the VPC CNI "
+        "has prefixes (ENABLE_PREFIX_DELEGATION) and kubelet's maxPods is raised with it."
+    ]
+
+
 def pool_warnings(pool: Pool) -> list[str]:
     """What a pool can have and its user should know of."""
     if not pool.nvidia:
@@ -79,4 +95,14 @@ def pool_warnings(pool: Pool) -> list[str]:
             f"Pool {pool.name}: {', '.join(unknown)} is not in the catalogue of GPU products, so that mig.layout is not checked; a node whose GPUs "
             "do not take it never joins."
         )
-    return warnings
+    return warnings + _old_release(pool)
+
+
+def _old_release(pool: Pool) -> list[str]:
+    release = pool.ami.release
+    if pool.effective_ami_family != "al2023" or release in (None, LATEST) or release >= RESTARTING_RELEASE:
+        return []
+    return [
+        f"Pool {pool.name}: nodeadm of ami.release {release} does not restart a containerd that runs already, so that containers may end with "
+        f'"expected cgroupsPath to be of format"; {RESTARTING_RELEASE} or newer does ({RESTARTING_SOURCE}).'
+    ]
