@@ -7,7 +7,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from lab.binaries import ControlPlaneBinaries
 from lab.contracts import ClusterRef, ControlPlaneFailed, Endpoint
 from lab.kubernetes import access, kubeconfig, pki
 from lab.kubernetes.client import Access, Json, Kube
+from lab.kubernetes.kubelets import Kubelets
 from lab.state import State
 from lab.supervisor import HOST, Child, ProcessEnded, Supervisor, free_ports, wait_until
 
@@ -55,6 +56,7 @@ class ControlPlane:
         self.audit_log = state.audit_log(cluster)
         self._supervisor, self._find_binaries, self._webhook = supervisor, binaries, webhook
         self._children: list[Child] = []
+        self.kubelets = Kubelets()
         self._lock = threading.Lock()
         self._booting = threading.Lock()
         self._stopped = False
@@ -120,9 +122,10 @@ class ControlPlane:
         url = f"https://{HOST}:{api}"
         self._etcd(client, peer)
         pki.write(self.directory / "pki")
+        environment = self.kubelets.start(self.directory / "pki")
         (self.directory / "url").write_text(url)
         self._write_configuration(url)
-        self._apiserver(client, api)
+        self._apiserver(client, api, environment)
         kube = self.kube()
         self._wait("etcd and kube-apiserver", kube.ready)
         self.timings["kube-apiserver ready"] = time.monotonic() - begin
@@ -134,18 +137,19 @@ class ControlPlane:
         self._endpoint = Endpoint(url=url, certificate_authority_pem=(self.directory / "pki" / "ca.crt").read_bytes())
         _log.info("%s: control plane ready: %s", self.cluster.name, ", ".join(f"{k} {v:.1f} s" for k, v in self.timings.items()))
 
-    def _start(self, program: str, path: Path, arguments: list[str]) -> None:
+    def _start(self, program: str, path: Path, arguments: list[str], env: Mapping[str, str] | None = None) -> None:
         with self._lock:
             if self._stopped:
                 raise ProcessEnded(f"{self.cluster.name} is being deleted")
             name = f"{self.directory.name}/{program}"
             log = self.directory / f"{program}.log"
-            self._children.append(self._supervisor.start(name, [str(path), *arguments], log=log, cwd=self.directory))
+            self._children.append(self._supervisor.start(name, [str(path), *arguments], log=log, cwd=self.directory, env=env))
 
     def _stop_children(self) -> None:
         with self._lock:
             children, self._children = list(reversed(self._children)), []
         self._supervisor.stop(children, STOP_SECONDS)
+        self.kubelets.stop()
 
     def _require_running(self) -> None:
         with self._lock:
@@ -177,7 +181,7 @@ class ControlPlane:
         self._start("etcd", self._binaries.etcd, arguments)
         self._wait("etcd", lambda: _healthy(f"http://{HOST}:{client}/health"))
 
-    def _apiserver(self, etcd: int, port: int) -> None:
+    def _apiserver(self, etcd: int, port: int, environment: Mapping[str, str]) -> None:
         arguments = [
             f"--etcd-servers=http://{HOST}:{etcd}",
             f"--bind-address={HOST}",
@@ -202,7 +206,7 @@ class ControlPlane:
             "--audit-policy-file=audit-policy.yaml",
             f"--audit-log-path={self.audit_log}",
         ]
-        self._start("kube-apiserver", self._binaries.kube_apiserver, arguments)
+        self._start("kube-apiserver", self._binaries.kube_apiserver, arguments, environment)
 
     def _controllers(self, manager: int, scheduler: int, kwok: int) -> None:
         self._start(

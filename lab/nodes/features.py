@@ -58,7 +58,7 @@ def labels(config: Config, gpus: Gpus, of: Model | None) -> dict[str, str]:
     if config.strategy == "mps" and parted:
         raise ConfigRefused("error creating sharing labeler: failed to check MPS-capable: MPS sharing is not supported for mig devices")
     found = {
-        f"{_PREFIX}/mig.capable": str(of is not None and of.mig).lower(),
+        **({} if of is None else {f"{_PREFIX}/mig.capable": str(of.mig).lower()}),
         f"{_PREFIX}/mps.capable": str(config.strategy == "mps").lower(),
         **_whole(config, gpus.count, of, shared=len(parted) < gpus.count),
     }
@@ -72,6 +72,7 @@ def labels(config: Config, gpus: Gpus, of: Model | None) -> dict[str, str]:
     elif parted and (len(parted) < gpus.count or len(devices) != 1 or not all(parted.values())):
         found |= _invalid(of)
     elif parted:
+        found.pop(f"{GPU}.memory", None)  # it is the instances', which may not be known
         found |= _resource(config, GPU, devices.total(), of, next(iter(devices)))
     return found
 

@@ -12,6 +12,8 @@ from lab.nodes.deviceplugin import DevicePlugins, relevant
 from lab.nodes.drains import ManagedDrains
 from lab.nodes.logs import Logs
 from lab.nodes.loop import Loop
+from lab.nodes.operator import GpuOperator
+from lab.nodes.operator import relevant as of_operator
 from lab.nodes.registrar import AwsClients, NodeFaults, Registrar
 
 
@@ -34,11 +36,15 @@ class NodeLoops:
         nodes = Mirror(kube, "/api/v1/nodes", wake)
         pods = Mirror(kube, "/api/v1/pods", wake, relevant)
         registrar = Registrar(plane.cluster, kube, nodes.objects, self._clients, self._clock, self._faults)
-        plugins = DevicePlugins(name, kube, pods.objects, nodes.objects, Logs(), wake)
+        logs = Logs()
+        plane.kubelets.sources.append(logs.read)
+        plugins = DevicePlugins(name, kube, pods.objects, nodes.objects, logs, wake)
         pods.observe = plugins.observe
         cluster = plane.cluster
         drains = ManagedDrains(cluster, kube, nodes.objects, lambda service: self._clients(service, cluster.account, cluster.region))
-        running = _Running((nodes, pods), (registrar, plugins, drains))
+        parted = Mirror(kube, "/api/v1/pods", operator_wake := threading.Event(), of_operator)
+        operator = GpuOperator(name, kube, parted.objects, nodes.objects, self._clock, operator_wake)
+        running = _Running((nodes, pods, parted), (registrar, plugins, drains, operator))
         with self._lock:
             self._running[plane.cluster.arn] = running
         for thread in (*running.mirrors, *running.loops):

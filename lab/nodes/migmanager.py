@@ -210,7 +210,17 @@ def _generated(name: str, product: mig.Product | None) -> mig.Layout:
     if name == "all-enabled":
         return ()
     profiles = product.profiles if product else {}
+    if name == "all-balanced" and profiles:
+        return _balanced(profiles)
     for profile, found in profiles.items():
         if name == f"all-{profile.replace('+', '.')}":
             return (profile,) * found.most
     raise ConfigRefused(f"selected mig-config not present: {name}")
+
+
+def _balanced(profiles: Mapping[str, mig.Profile]) -> tuple[str, ...]:
+    """Two of one compute slice, one of two, one of three where there is such a profile (mig-parted, config-default.yaml)."""
+    smallest: dict[int, str] = {}
+    for name, found in profiles.items():
+        smallest.setdefault(found.compute, name)
+    return (smallest[1], *(smallest[compute] for compute in (1, 2, 3) if compute in smallest))

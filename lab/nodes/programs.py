@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 
 from lab.kubernetes.client import Json, Kube
 from lab.nodes import mps, podconfig, podstatus, sharing
-from lab.nodes.logs import ERROR, WARNING, Logs
+from lab.nodes.logs import ERROR, Logs
 
 RETRY_SECONDS = 2.0
-KINDS = (podconfig.PLUGIN, podconfig.MPS_DAEMON, podconfig.FEATURE_DISCOVERY)
 _TITLES = {
     podconfig.PLUGIN: "Starting NVIDIA Device Plugin",
     podconfig.MPS_DAEMON: "NVIDIA MPS Control Daemon",
@@ -98,15 +97,15 @@ class Programs:
         """The program ends with this; it is started again later."""
         before = program.waiting
         program.config, program.tried = None, time.monotonic()
-        program.waiting = _crash(program.container, message)
-        self._logs.say(program.pod, program.container["name"], message, level=ERROR)
+        program.waiting = self._crash(program, program.container, message)
         self._write_waiting(program, before)
 
     def _start(self, program: Program, before: Program | None) -> Program:
         name, pod = program.container["name"], program.pod
-        self._logs.say(pod, name, _TITLES[program.kind], "Starting OS watcher.", "Loading configuration.")
         try:
             file = podconfig.config_file(pod, program.container, program.label, self._config_map)
+            self._logs.begin(pod, name)
+            self._logs.say(pod, name, _TITLES[program.kind], "Starting OS watcher.", "Loading configuration.")
             config = sharing.parse(file.text, file.settings)
             self._check(program, config)
             program.config = config
@@ -114,15 +113,22 @@ class Programs:
             self._refuse(pod, error)
         except podconfig.NotMounted as error:
             program.waiting = podstatus.Waiting(container=name, reason="ContainerCreating", message=str(error), crashed=False)
+            self._logs.wait(pod, name, "ContainerCreating")
         except podconfig.InitFailed as error:
             manager = podconfig.config_manager(pod, sidecar=False) or podconfig.config_manager(pod, sidecar=True) or program.container
-            program.waiting = _crash(manager, str(error))
+            program.waiting = self._crash(program, manager, str(error))
         except (sharing.ConfigRefused, FileNotFoundError) as error:
-            program.waiting = _crash(program.container, str(error))
-        if program.waiting is not None:
-            self._logs.say(pod, program.waiting.container, program.waiting.message, level=ERROR)
+            program.waiting = self._crash(program, program.container, str(error))
         self._write_waiting(program, before.waiting if before else None)
         return program
+
+    def _crash(self, program: Program, container: Json, message: str) -> podstatus.Waiting:
+        """The container has ended with this message."""
+        if container is not program.container:
+            self._logs.wait(program.pod, program.container["name"], "PodInitializing")
+            self._logs.begin(program.pod, container["name"])
+        self._logs.say(program.pod, container["name"], message, level=ERROR)
+        return podstatus.Waiting(container=container["name"], reason="CrashLoopBackOff", message=message, crashed=True)
 
     def _check(self, program: Program, config: sharing.Config) -> None:
         """What the program makes of its config on this machine; raises ConfigRefused."""
@@ -130,8 +136,6 @@ class Programs:
             program.devices = sharing.devices(config, program.gpus)
         elif program.kind == podconfig.MPS_DAEMON:
             program.serving = mps.served(config, program.gpus)
-        if program.gpus.count == 0:
-            self._logs.say(program.pod, program.container["name"], "No devices found. Waiting indefinitely.", level=WARNING)
 
     def _write_waiting(self, program: Program, before: podstatus.Waiting | None) -> None:
         why = program.waiting
@@ -151,7 +155,3 @@ class Programs:
     def _config_map(self, namespace: str, name: str) -> dict[str, str] | None:
         found = self._kube.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         return None if found is None else t.cast("dict[str, str]", found.get("data") or {})
-
-
-def _crash(container: Json, message: str) -> podstatus.Waiting:
-    return podstatus.Waiting(container=container["name"], reason="CrashLoopBackOff", message=message, crashed=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.kubernetes.client import Json
+from lab.kubernetes.kubelets import NOTHING_RUNS
 from lab.nodes import node as nodes
 from tests.lab.rig import PATIENCE, Rig, eventually, rig
 
@@ -112,6 +113,13 @@ def workload(rig: Rig, name: str, gpus: str = "1", resource: str = "nvidia.com/g
 
 def status(rig: Rig, name: str) -> Json:
     return t.cast(Json, (rig.kube.get(f"{PODS}/{name}") or {}).get("status") or {})
+
+
+def log(rig: Rig, namespace: str, name: str, container: str, **options: str) -> tuple[int, str]:
+    """Status and text of GET pods/NAME/log."""
+    url = f"{rig.kube.access.url}/api/v1/namespaces/{namespace}/pods/{name}/log"
+    answer = rig.kube.new_session().get(url, params={"container": container, **options}, timeout=20)
+    return answer.status_code, answer.text
 
 
 def mode(rig: Rig, name: str) -> str | None:
@@ -261,3 +269,29 @@ def test_a_layout_that_a_product_cannot_have_keeps_the_node_away(clean: Rig, cap
     assert len(said) == 1
     assert "i-90 does not join" in said[0]
     assert "no GPU instance profile 1g.5gb" in said[0]
+
+
+# ---- logs
+
+
+def test_logs_of_programs_and_of_other_pods(clean: Rig) -> None:
+    """Kubernetes API, GET pods/NAME/log, through the real API server."""
+    rig, name = clean, node(clean)
+    run(rig, PLUGIN)
+    eventually("waits for its ConfigMap", lambda: state(rig, PLUGIN).get("reason") == "ContainerCreating")
+    (pod,) = pods(rig, PLUGIN)
+    status_code, text = log(rig, "kube-system", pod["metadata"]["name"], "main")
+    assert status_code == 400
+    assert "is waiting to start: ContainerCreating" in text
+    config(rig, sharing("mps", 5))
+    eventually("no daemon", lambda: "error waiting for MPS daemon" in log(rig, "kube-system", pod["metadata"]["name"], "main")[1])
+    run_daemon(rig, privileged=False)
+    eventually("daemon pod", lambda: state(rig, DAEMON).get("ready") is False)
+    (daemon,) = pods(rig, DAEMON)
+    status_code, text = log(rig, "kube-system", daemon["metadata"]["name"], "main", tailLines="1")
+    assert status_code == 200
+    assert len(text.splitlines()) == 1
+    assert "Insufficient Permissions" in text
+    body = {"metadata": {"name": "any", "namespace": "default"}, "spec": {"nodeName": name, "containers": [{"name": "c", "image": "x"}]}}
+    rig.kube.call("POST", PODS, {"apiVersion": "v1", "kind": "Pod", **body})
+    assert log(rig, "default", "any", "c") == (200, f"{NOTHING_RUNS}\n")
