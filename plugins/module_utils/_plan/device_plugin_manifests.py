@@ -27,6 +27,7 @@ INSTANCE_LABEL = "app.kubernetes.io/instance"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 HASH_ANNOTATION = "gpuops.eks/hash"
 APPLIED_ANNOTATION = "gpuops.eks/applied"
+STRATEGY_LABEL = "gpuops.eks/strategy"  # of the plugin's pods, for what must not run beside them
 PLUGIN = "nvidia-device-plugin"
 CONTAINER = "nvidia-device-plugin-ctr"
 DEVICE_PLUGIN, MPS_DAEMON, FEATURE_DISCOVERY = "device-plugin", "mps-control-daemon", "gpu-feature-discovery"  # values of COMPONENT_LABEL
@@ -123,7 +124,10 @@ def daemon_set(wanted: DevicePlugin, configuration: Configuration, component: st
     spec = {
         "selector": {"matchLabels": selected},
         "updateStrategy": {"type": "OnDelete"} if on_delete else rolling,
-        "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod_spec(wanted, configuration, component)},
+        "template": {
+            "metadata": {"labels": labels | _strategy(configuration, component), "annotations": annotations},
+            "spec": _pod_spec(wanted, configuration, component),
+        },
     }
     return _applied({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec})
 
@@ -170,6 +174,10 @@ def _labels(configuration: Configuration, component: str) -> dict[str, str]:
     }
 
 
+def _strategy(configuration: Configuration, component: str) -> dict[str, str]:
+    return {STRATEGY_LABEL: configuration.sharing.strategy} if component == DEVICE_PLUGIN else {}
+
+
 def tolerations(wanted: DevicePlugin) -> list[Manifest]:
     return [*(dict(toleration) for toleration in _TOLERATIONS), *(dict(toleration) for toleration in wanted.tolerations)]
 
@@ -178,7 +186,7 @@ def _pod_spec(wanted: DevicePlugin, configuration: Configuration, component: str
     spec: Manifest = {
         "priorityClassName": wanted.priority_class,
         "tolerations": tolerations(wanted),
-        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": configuration.terms}}},
+        "affinity": _node_affinity(configuration),
         **_PODS[component](wanted, configuration),
     }
     if wanted.image.pull_secrets:
@@ -211,6 +219,7 @@ def _mps_pod(wanted: DevicePlugin, configuration: Configuration) -> Manifest:
     return {
         **_NO_TOKEN,
         "hostPID": True,
+        "affinity": {**_node_affinity(configuration), "podAntiAffinity": _apart_from_other_strategies()},
         "initContainers": [{**mount, "volumeMounts": [{**root, "mountPropagation": "Bidirectional"}]}],
         "containers": [{**daemon, "volumeMounts": [{"name": "mps-shm", "mountPath": "/dev/shm"}, root, _CONFIG_MOUNT]}],
         "volumes": [
@@ -219,6 +228,22 @@ def _mps_pod(wanted: DevicePlugin, configuration: Configuration) -> Manifest:
             _config_volume(configuration),
         ],
     }
+
+
+def _node_affinity(configuration: Configuration) -> Manifest:
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": configuration.terms}}}
+
+
+def _apart_from_other_strategies() -> Manifest:
+    """A daemon sets the GPUs to one process each, under the pods of a plugin without MPS: the scheduler keeps the two apart, both ways.
+
+    Source: Kubernetes documentation, Inter-pod affinity: an incoming pod also has to be allowed by the pods that are there.
+    """
+    selector = {
+        "matchLabels": {NAME_LABEL: PLUGIN, COMPONENT_LABEL: DEVICE_PLUGIN},
+        "matchExpressions": [{"key": STRATEGY_LABEL, "operator": "NotIn", "values": ["mps"]}],
+    }
+    return {"requiredDuringSchedulingIgnoredDuringExecution": [{"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"}]}
 
 
 def _mps_probe(configuration: Configuration) -> Manifest:

@@ -111,8 +111,8 @@ def test_every_pod_is_whole(configuration: Configuration) -> None:
         assert {container["image"] for container in containers(spec)} == {"nvcr.io/nvidia/k8s-device-plugin:v0.19.3"}
         assert obj["spec"]["selector"]["matchLabels"].items() <= labels.items()
         assert spec["priorityClassName"] == "system-node-critical"
-        assert (spec["affinity"], spec["tolerations"]) == (
-            sets[0]["spec"]["template"]["spec"]["affinity"],
+        assert (spec["affinity"]["nodeAffinity"], spec["tolerations"]) == (
+            sets[0]["spec"]["template"]["spec"]["affinity"]["nodeAffinity"],
             sets[0]["spec"]["template"]["spec"]["tolerations"],
         )
         assert environment(spec["containers"][0])["CONFIG_FILE"] == "/config/config.yaml"
@@ -124,6 +124,18 @@ def test_no_daemon_set_selects_pods_of_another() -> None:
     for one, other in itertools.permutations(sets, 2):
         labels = other["spec"]["template"]["metadata"]["labels"]
         assert not one["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize("configuration", ALL, ids=NAMES)
+def test_a_control_daemon_keeps_apart_from_a_plugin_without_mps(configuration: Configuration) -> None:
+    plugin = daemon_set(configuration)["spec"]["template"]
+    (term,) = pod(MPS, manifests.MPS_DAEMON)["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    labels = plugin["metadata"]["labels"]
+    assert term["labelSelector"]["matchLabels"].items() <= labels.items()
+    (rule,) = term["labelSelector"]["matchExpressions"]
+    assert (rule["operator"], labels[rule["key"]] in rule["values"]) == ("NotIn", configuration.sharing.strategy == "mps")
+    assert "podAntiAffinity" not in plugin["spec"]["affinity"]
+    assert rule["key"] not in daemon_set(MPS, manifests.MPS_DAEMON)["spec"]["template"]["metadata"]["labels"]
 
 
 def test_the_longest_configuration_has_names_that_labels_take() -> None:
