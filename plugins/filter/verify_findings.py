@@ -53,13 +53,13 @@ _value:
   description: A sentence for each finding.
   type: list
   elements: str
-  sample: ["Node ip-10-0-37-13.us-west-2.compute.internal advertises 1 nvidia.com/gpu; pool gpu says 10."]
+  sample: ["Node ip-10-0-37-13.us-west-2.compute.internal advertises 1 nvidia.com/gpu; pool gpu says 10 nvidia.com/gpu."]
 """
 
 import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import NODEPOOL_LABEL
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import GpuResources, Mig, Sharing
 
 Data = t.Mapping[str, t.Any]
 
@@ -98,17 +98,30 @@ def _gpus(capacity: Data, pools: t.Sequence[Data]) -> list[str]:
     """
     reported = [finding for finding in capacity.get("findings") or () if finding["subject"].startswith("node/")]
     subjects = {finding["subject"] for finding in reported}
-    sharing = {pool["name"]: Sharing.from_params(pool.get("sharing")) for pool in pools}
+    named = {pool["name"]: pool for pool in pools}
     found = [finding["message"] for finding in reported]
     for node in capacity.get("nodes") or ():
-        wanted = sharing.get(node["pool"])
-        if wanted is None or node["gpus"] is None or f"node/{node['name']}" in subjects:
+        pool = named.get(node["pool"])
+        if pool is None or node["gpus"] is None or f"node/{node['name']}" in subjects:
             continue
-        advertised = next((one["allocatable"] for one in node["resources"] if one["name"] == wanted.resource), 0)
-        expected = wanted.advertised(node["gpus"])
-        if advertised != expected:
-            found.append(f"Node {node['name']} advertises {advertised} {wanted.resource}; pool {node['pool']} says {expected}.")
+        if wrong := _wrong(node, pool):
+            seen, says = (" and ".join(f"{numbers[index]} {name}" for name, numbers in wrong.items()) for index in (0, 1))
+            found.append(f"Node {node['name']} advertises {seen}; pool {pool['name']} says {says}.")
     return found
+
+
+def _wrong(node: Data, pool: Data) -> dict[str, tuple[int, int]]:
+    """Resource -> (advertised, expected) where they differ. MIG profiles with a suffix have either name: that is the device plugin's version."""
+    sharing, mig = Sharing.from_params(pool.get("sharing")), pool.get("mig")
+    seen = {one["name"]: one["allocatable"] for one in node["resources"]}
+    wrong: dict[str, tuple[int, int]] = {}
+    for suffixes in (True, False):
+        divided = Mig.from_params(mig, suffixes=suffixes) if mig else None
+        expected = GpuResources(sharing=sharing, mig=divided).advertised(node["gpus"])
+        wrong = {name: (seen.get(name, 0), number) for name, number in expected.items() if seen.get(name, 0) != number}
+        if not wrong:
+            return {}
+    return wrong
 
 
 def _workloads(workloads: t.Sequence[Data]) -> list[str]:

@@ -266,10 +266,34 @@ def test_every_finding_comes_at_once() -> None:
     assert found == [
         "Cluster demo is UPDATING; it should be ACTIVE.",
         f"Node {NODE} is not Ready: kubelet stopped.",
-        f"Node {NODE} advertises 1 nvidia.com/gpu; pool gpu says 10.",
+        f"Node {NODE} advertises 1 nvidia.com/gpu; pool gpu says 10 nvidia.com/gpu.",
         "Deployment default/gpu has 0 of 2 pods available.",
         "Deployment default/gpu has 1 of 2 pods available.",
     ]
+
+
+LAYOUT = {"1g.5gb": 1, "1g.5gb+me": 1, "3g.20gb": 1}
+
+
+@pytest.mark.parametrize(
+    ("more", "advertised", "message"),
+    [
+        ({"mig": {"layout": LAYOUT}}, {"mig-1g.5gb": 2, "mig-3g.20gb": 1}, None),
+        ({"mig": {"layout": LAYOUT}}, {"mig-1g.5gb": 1, "mig-1g.5gb.me": 1, "mig-3g.20gb": 1}, None),
+        (
+            {"mig": {"layout": LAYOUT}},
+            {"mig-1g.5gb": 2, "gpu": 1},
+            "1 nvidia.com/gpu and 0 nvidia.com/mig-3g.20gb; pool gpu says 0 nvidia.com/gpu and 1 nvidia.com/mig-3g.20gb",
+        ),
+        ({"mig": {"strategy": "single", "layout": {"1g.5gb": 7}}}, {"gpu": 7}, None),
+        ({"mig": {"strategy": "single", "layout": {"1g.5gb": 7}}}, {"gpu": 1}, "1 nvidia.com/gpu; pool gpu says 7 nvidia.com/gpu"),
+        ({"sharing": {"strategy": "mps", "replicas": 5, "rename": True}}, {"gpu.shared": 5}, None),
+    ],
+)
+def test_divided_gpus_are_what_the_pool_says(more: dict[str, t.Any], advertised: dict[str, int], message: str | None) -> None:
+    resources = [{**SHARES, "name": f"nvidia.com/{name}", "allocatable": number} for name, number in advertised.items()]
+    found = apply("verify_findings", capacity(resources=resources), [{"name": "gpu", **more}], {"name": "demo", "status": "ACTIVE"}, [], [])
+    assert found == ([] if message is None else [f"Node {NODE} advertises {message}."])
 
 
 def test_a_launch_that_failed_is_no_fault_of_the_platform() -> None:
