@@ -346,7 +346,9 @@ def _volumes(wanted: DevicePlugin, configuration: Configuration) -> tuple[list[M
 
 _NO_TOKEN = {"automountServiceAccountToken": False}  # these ask the API server for nothing
 _NODE_NAME = _field("NODE_NAME", "spec.nodeName")
-_CONFIG_MOUNT = {"name": "config", "mountPath": "/config", "readOnly": True}
+# By subPath, so that the kubelet does not exchange the file under a running plugin, which reads it again when the kubelet restarts: until a
+# node's turn has come it stays as it is.
+_CONFIG_MOUNT = {"name": "config", "mountPath": "/config/config.yaml", "subPath": "config.yaml", "readOnly": True}
 _PODS: dict[str, t.Callable[[DevicePlugin, Configuration], Manifest]] = {
     MPS_DAEMON: _mps_pod,
     DEVICE_PLUGIN: _plugin_pod,

@@ -145,6 +145,14 @@ def test_the_longest_configuration_has_names_that_labels_take() -> None:
 
 
 @pytest.mark.parametrize("configuration", ALL, ids=NAMES)
+def test_a_running_program_keeps_the_file_that_it_was_started_with(configuration: Configuration) -> None:
+    """The kubelet exchanges the files of a mounted ConfigMap under a running container, but not one that is mounted by subPath."""
+    mount = {"name": "config", "mountPath": "/config/config.yaml", "subPath": "config.yaml", "readOnly": True}
+    for component in manifests.components(configuration, True):
+        assert mount in pod(configuration, component)["containers"][0]["volumeMounts"]
+
+
+@pytest.mark.parametrize("configuration", ALL, ids=NAMES)
 def test_the_config_map_has_the_file(configuration: Configuration) -> None:
     data = manifests.config_map(plugin(configuration), configuration)["data"]
     assert data == {"config.yaml": configuration.file}
@@ -180,7 +188,7 @@ def test_the_mps_control_daemon_is_privileged_and_sees_the_hosts_processes() -> 
     assert mount["volumeMounts"] == [{"name": "mps-root", "mountPath": "/mps", "mountPropagation": "Bidirectional"}]
     assert daemon["command"] == ["mps-control-daemon"]
     assert (mount["securityContext"], daemon["securityContext"]) == ({"privileged": True}, {"privileged": True})
-    assert mounts(daemon) == {"/dev/shm": "mps-shm", "/mps": "mps-root", "/config": "config"}
+    assert mounts(daemon) == {"/dev/shm": "mps-shm", "/mps": "mps-root", "/config/config.yaml": "config"}
     assert environment(daemon) == {
         "NODE_NAME": "spec.nodeName",
         "CONFIG_FILE": "/config/config.yaml",
@@ -215,7 +223,7 @@ def test_the_plugin_under_mps_waits_for_the_shared_memory_of_the_daemon() -> Non
     assert (paths["mps-root"], paths["mps-shm"]) == (("/var/lib/mps", "DirectoryOrCreate"), ("/var/lib/mps/shm", "Directory"))
     assert mounts(container) == {
         "/var/lib/kubelet/device-plugins": "device-plugins",
-        "/config": "config",
+        "/config/config.yaml": "config",
         "/dev/shm": "mps-shm",
         "/mps": "mps-root",
     }
