@@ -228,6 +228,34 @@ def test_the_sixth_pod_of_five_shares_waits_and_the_schedulers_words_say_why(kub
     assert f"waiting: 1 of Deployment ml/resnet: {words}" in capacity_table(report)
 
 
+@pytest.mark.parametrize(("strategy", "name"), [("mixed", "nvidia.com/mig-1g.5gb"), ("single", "nvidia.com/gpu")])
+def test_56_instances_of_eight_divided_gpus_and_the_57th_pod_waits(kube: KubeWire, wire: Wire, strategy: str, name: str) -> None:
+    divided = node("a", "mig", "p4d.24xlarge", 0, "mig")
+    divided["status"]["capacity"][name] = divided["status"]["allocatable"][name] = "56"
+    plugin = daemon_set("mig", 1, "none")
+    plugin["metadata"]["annotations"]["gpuops.eks/resources"] = json.dumps({"nvidia.com/gpu": 0, name: 7})
+    mig = {"strategy": strategy, "layout": {"1g.5gb": 7}}
+    plugin["spec"]["template"]["metadata"]["annotations"]["gpuops.eks/sharing"] = json.dumps(
+        {"strategy": "none", "replicas": 1, "mig": mig}
+    )
+    words = f"0/1 nodes are available: 1 Insufficient {name}."
+    waits = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}]}
+    pods = [pod("m", "a", 1) for _each in range(56)] + [pod("m", None, 1, **waits)]
+    for one in pods:
+        one["spec"]["containers"][0]["resources"]["limits"] = {name: "1"}
+    kube.cluster().items("/api/v1/nodes", [divided])
+    p4d = {"InstanceType": "p4d.24xlarge", "GpuInfo": {"Gpus": [{"Name": "A100", "Manufacturer": "NVIDIA", "Count": 8}]}}
+    wire.expect("ec2:DescribeInstanceTypes", {"Filters": [{"Name": "instance-type", "Values": ["p4d.24xlarge"]}]}, {"InstanceTypes": [p4d]})
+    kube.items("/apis/apps/v1/daemonsets", [plugin], labelSelector=OURS)
+    kube.items("/api/v1/pods", pods, fieldSelector=RUNNING)
+    groups(wire)
+    report = kube.run(gpu_capacity_info.main, {"cluster_name": "demo"})["gpu_capacity"]
+    assert report["totals"] == {"nodes": 1, "gpus": 8, "pods": 56}
+    assert report["resources"] == [{"name": name, "unit": "mig_slice", "capacity": 56, "allocatable": 56, "requested": 56, "free": 0}]
+    assert [(one["pods"], one["message"]) for one in report["demand"]["pending"]] == [(1, words)]
+    assert report["findings"] == []
+
+
 def test_facts_return_facts_alone(kube: KubeWire, wire: Wire) -> None:
     reads(kube.cluster(), wire, NODES, [[]])
     result = kube.run(gpu_capacity_facts.main, {"cluster_name": "demo", "gather_subset": ["totals", "nodes"]})
