@@ -58,7 +58,7 @@ class ControlPlane:
         self._children: list[Child] = []
         self.kubelets = Kubelets()
         self._lock = threading.Lock()
-        self._booting = threading.Lock()
+        self._booting, self._ending = threading.Lock(), threading.Lock()
         self._stopped = False
         self._endpoint: Endpoint | None = None
         self._failure: str | None = None
@@ -146,10 +146,12 @@ class ControlPlane:
             self._children.append(self._supervisor.start(name, [str(path), *arguments], log=log, cwd=self.directory, env=env))
 
     def _stop_children(self) -> None:
-        with self._lock:
-            children, self._children = list(reversed(self._children)), []
-        self._supervisor.stop(children, STOP_SECONDS)
-        self.kubelets.stop()
+        """Returns when none is left, also of those that another thread is stopping."""
+        with self._ending:
+            with self._lock:
+                children, self._children = list(reversed(self._children)), []
+            self._supervisor.stop(children, STOP_SECONDS)
+            self.kubelets.stop()
 
     def _require_running(self) -> None:
         with self._lock:

@@ -56,7 +56,7 @@ class Kubelets:
         tls.load_cert_chain(certificates / "server.crt", certificates / "server.key")
         server = ThreadingHTTPServer((HOST, 0), self._handler(tls))
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, name="kubelets", daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.1,), name="kubelets", daemon=True).start()
         with self._lock:
             self._server = server
         return {"HTTPS_PROXY": f"http://{HOST}:{server.server_port}", "NO_PROXY": f"{HOST},localhost"}
