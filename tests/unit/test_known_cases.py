@@ -107,7 +107,7 @@ def test_no_two_daemon_sets_select_the_same_pods() -> None:
 
 def test_the_mps_daemon_comes_where_the_plugin_comes_and_before_it() -> None:
     daemon, plugin = (pod_of(component, MPS) for component in (manifests.MPS_DAEMON, manifests.DEVICE_PLUGIN))
-    assert daemon["affinity"] == plugin["affinity"]
+    assert daemon["affinity"]["nodeAffinity"] == plugin["affinity"]["nodeAffinity"]
     assert "mps.capable" not in str(daemon)
     assert manifests.components(MPS, feature_discovery=False) == [manifests.MPS_DAEMON, manifests.DEVICE_PLUGIN]
 
