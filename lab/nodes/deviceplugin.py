@@ -13,9 +13,10 @@ import logging
 import threading
 import typing as t
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from lab.kubernetes.client import Json, Kube
-from lab.nodes import admission, features, mps, podconfig, podstatus, sharing
+from lab.nodes import admission, builtin, features, mps, podconfig, podstatus, sharing
 from lab.nodes import node as nodes
 from lab.nodes.logs import INFO, Logs
 from lab.nodes.loop import Loop
@@ -28,6 +29,19 @@ _NO_DAEMON = (
 )
 _KINDS = (podconfig.PLUGIN, podconfig.MPS_DAEMON, podconfig.FEATURE_DISCOVERY)
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """A plugin that kubelet knows: of a pod, or Bottlerocket's own."""
+
+    config: sharing.Config
+    devices: sharing.Devices
+    image: str = ""
+
+    @classmethod
+    def of(cls, plugin: Program) -> _Serving:
+        return cls(t.cast(sharing.Config, plugin.config), plugin.devices, plugin.container.get("image", ""))
 
 
 def relevant(pod: Json) -> bool:
@@ -86,8 +100,10 @@ class DevicePlugins(Loop):
         running = functools.partial(self._running, alive, node, gpus)
         daemons = running(podconfig.MPS_DAEMON)
         self._daemons(daemons, pods)
-        self._compute_mode(node, daemons, stopped)
-        plugins = [plugin for plugin in running(podconfig.PLUGIN) if self._registered(plugin, daemons)]
+        built_in = _built_in(node, gpus)
+        self._compute_mode(node, daemons, stopped, built_in)
+        serving = [_Serving.of(plugin) for plugin in running(podconfig.PLUGIN) if self._registered(plugin, daemons)]
+        plugins = serving if built_in is None else [built_in, *serving]  # that one has been there since the machine came up
         self._admit(node, ordered, plugins)
         self._advertise(node, plugins)
         for program in running(podconfig.FEATURE_DISCOVERY):
@@ -124,11 +140,11 @@ class DevicePlugins(Loop):
         over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
         return not over and self._given.get(pod["metadata"]["uid"], "mps") != "mps"
 
-    def _compute_mode(self, node: Json, daemons: list[Program], stopped: list[Program]) -> None:
+    def _compute_mode(self, node: Json, daemons: list[Program], stopped: list[Program], built_in: _Serving | None) -> None:
         """EXCLUSIVE_PROCESS while a daemon runs its servers; a daemon that is told to stop sets DEFAULT, one that is killed does not."""
         present = (node["metadata"].get("annotations") or {}).get(nodes.COMPUTE_MODE)
         wanted = present
-        if any(program.up and program.serving for program in daemons):
+        if any(program.up and program.serving for program in daemons) or (built_in is not None and built_in.config.strategy == "mps"):
             wanted = mps.EXCLUSIVE
         elif any(p.kind == podconfig.MPS_DAEMON and p.up and p.serving and p.uid in self._told for p in stopped):
             wanted = mps.DEFAULT
@@ -149,15 +165,14 @@ class DevicePlugins(Loop):
             self._programs.say(plugin, _NO_DAEMON)
         return plugin.up
 
-    def _admit(self, node: Json, pods: Iterable[Json], plugins: list[Program]) -> None:
+    def _admit(self, node: Json, pods: Iterable[Json], plugins: list[_Serving]) -> None:
         """Kubelet asks the plugins for each pod's devices, once."""
         name = node["metadata"]["name"]
         refusing = {}
         for plugin in plugins:
-            config = t.cast(sharing.Config, plugin.config)
             for resource in plugin.devices:
-                self._strategies[name, resource] = config.strategy
-                refusing[resource] = admission.refuses_several(config, plugin.container.get("image", ""), resource)
+                self._strategies[name, resource] = plugin.config.strategy
+                refusing[resource] = admission.refuses_several(plugin.config, plugin.image, resource)
         for pod in pods:
             uid, phase = pod["metadata"]["uid"], pod.get("status", {}).get("phase")
             asked = [resource for resource, number in admission.requests(pod) if number]
@@ -170,7 +185,7 @@ class DevicePlugins(Loop):
                 self._kube.merge(path, podstatus.rejected(admission.REASON, message))
                 _log.info("%s: pod %s: %s", self._cluster, metadata["name"], message)
 
-    def _advertise(self, node: Json, plugins: list[Program]) -> None:
+    def _advertise(self, node: Json, plugins: list[_Serving]) -> None:
         """Capacity and allocatable; a resource that is not served any more stays at 0, as kubelet keeps it (kubernetes #92396)."""
         wanted: dict[str, int] = {}
         for plugin in plugins:
@@ -231,6 +246,15 @@ def machine(node: Json) -> sharing.Gpus:
         mig=tuple(None if layout is None else tuple(layout) for layout in layouts),
         compute=model.compute if model else None,
     )
+
+
+def _built_in(node: Json, gpus: sharing.Gpus) -> _Serving | None:
+    """Bottlerocket's own plugin."""
+    settings = (node["metadata"].get("annotations") or {}).get(nodes.DEVICE_PLUGIN)
+    if settings is None:
+        return None
+    config = builtin.config(json.loads(settings))
+    return _Serving(config, sharing.devices(config, gpus))
 
 
 def _model(node: Json) -> features.Model | None:

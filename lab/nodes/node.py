@@ -18,7 +18,7 @@ GPU_MEMORY = "lab.gpuops.dev/gpu-memory-mib"
 MIG = "lab.gpuops.dev/mig"
 COMPUTE_MODE = "lab.gpuops.dev/compute-mode"
 GROUP_KEYS = "lab.gpuops.dev/nodegroup-keys"
-#: Bottlerocket's settings of its device plugin, by the user data.
+#: JSON: the settings of Bottlerocket's own device plugin, by the user data; on every Bottlerocket node with GPUs.
 DEVICE_PLUGIN = "lab.gpuops.dev/bottlerocket-device-plugin"
 
 NVIDIA = "NVIDIA"
@@ -105,7 +105,7 @@ def build(instance: Instance, instance_type: Json, version: str, group: GroupSta
         }
     if asked.layouts:
         annotations[MIG] = json.dumps(asked.layouts)
-    if asked.device_plugin:
+    if GPUS in annotations and operating_system(instance) == "bottlerocket":
         annotations[DEVICE_PLUGIN] = json.dumps(asked.device_plugin)
     of_group = {_taint_key(taint) for taint in state.taints}
     own_taints = [taint for taint in asked.taints if _taint_key(taint) not in of_group]
@@ -134,7 +134,7 @@ def build(instance: Instance, instance_type: Json, version: str, group: GroupSta
 
 def remove_gpus(node: Json) -> None:
     """What a machine is whose driver does not find its GPUs."""
-    for key in (GPUS, GPU_MODEL, GPU_MEMORY, MIG):
+    for key in (GPUS, GPU_MODEL, GPU_MEMORY, MIG, DEVICE_PLUGIN):
         node["metadata"]["annotations"].pop(key, None)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from lab.kubernetes.client import Json
-from lab.nodes import mig
+from lab.nodes import builtin, mig
 
 NODE_CONFIG = "application/node.eks.aws"
 SHELL_SCRIPT = "text/x-shellscript"
@@ -215,13 +215,18 @@ def _bottlerocket(data: bytes, managed: bool) -> Boot:
             if not kubernetes.get(name):
                 raise CannotBoot(f"Bottlerocket: settings.kubernetes.{name} is missing")
     taints = kubernetes.get("node-taints", {})
+    device_plugin = settings.get("kubelet-device-plugins", {}).get("nvidia", {})
+    try:
+        builtin.config(device_plugin)
+    except builtin.SettingsRefused as error:
+        raise CannotBoot(f"Bottlerocket: {error}") from error
     return Boot(
         labels={key: str(value) for key, value in kubernetes.get("node-labels", {}).items()},
         taints=tuple(_taint(key, text) for key, texts in taints.items() for text in ([texts] if isinstance(texts, str) else texts)),
         cluster=kubernetes.get("cluster-name", ""),
         endpoint=kubernetes.get("api-server", ""),
         certificate_authority=kubernetes.get("cluster-certificate", ""),
-        device_plugin=settings.get("kubelet-device-plugins", {}).get("nvidia", {}),
+        device_plugin=device_plugin,
     )
 
 

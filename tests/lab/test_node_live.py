@@ -295,3 +295,29 @@ def test_logs_of_programs_and_of_other_pods(clean: Rig) -> None:
     body = {"metadata": {"name": "any", "namespace": "default"}, "spec": {"nodeName": name, "containers": [{"name": "c", "image": "x"}]}}
     rig.kube.call("POST", PODS, {"apiVersion": "v1", "kind": "Pod", **body})
     assert log(rig, "default", "any", "c") == (200, f"{NOTHING_RUNS}\n")
+
+
+# ---- Bottlerocket
+
+
+def bottlerocket(rig: Rig, settings: str, instance_type: str = "g5.2xlarge") -> str:
+    rig.aws.groups["bottlerocket"] = {"nodegroupName": "bottlerocket", "amiType": "BOTTLEROCKET_x86_64_NVIDIA"}
+    return node(rig, instance_type, user_data=settings, group="bottlerocket")
+
+
+def test_bottlerocket_advertises_by_its_settings_without_a_pod(clean: Rig) -> None:
+    """Settings reference, kubelet-device-plugins.nvidia; bottlerocket#4673: a DaemonSet on such a node takes the resource over."""
+    rig, name = clean, bottlerocket(clean, '[settings.kubelet-device-plugins.nvidia]\ndevice-sharing-strategy = "time-slicing"\n')
+    eventually("2 by default, renamed", lambda: rig.gpus(name, "nvidia.com/gpu.shared") == "2")
+    assert rig.gpus(name) is None
+    workload(rig, "several", gpus="2", resource="nvidia.com/gpu.shared")
+    eventually("refused by default", lambda: status(rig, "several").get("reason") == "UnexpectedAdmissionError")
+    parted = '[settings.kubelet-device-plugins.nvidia]\ndevice-partitioning-strategy = "mig"\n'
+    parted += '[settings.kubelet-device-plugins.nvidia.mig.profile]\n"a100.40gb" = "2g.10gb"\n'
+    other = bottlerocket(rig, parted, "p4d.24xlarge")
+    eventually("24 of a p4d", lambda: rig.gpus(other) == "24")
+    plain = bottlerocket(rig, "")
+    eventually("1 without settings", lambda: rig.gpus(plain) == "1")
+    config(rig, sharing("timeSlicing", 7))
+    run(rig, PLUGIN)
+    eventually("the DaemonSet's plugin came later", lambda: rig.gpus(plain) == "7")
