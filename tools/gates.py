@@ -76,6 +76,7 @@ GATES = (
     tests("e2e", 4800, "-m", "not soak", "tests/e2e"),
     Gate(name="sanity", command=script("collection.py", "sanity"), seconds=1200),
     tests("lab", 2400, "-m", "not soak", "tests/lab"),
+    tests("oracle", 2400, "-m", "not soak", "tests/oracle"),
     tests("units", 1800, "-m", "not soak", "tests/unit", "tests/wire"),
     Gate(name="ansible-lint", command=program("ansible-lint", "--nocolor")),
     Gate(name="types", command=program("mypy", PLUGINS, "lab", "tests", "tools")),

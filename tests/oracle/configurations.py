@@ -121,7 +121,8 @@ def faults(params: Options) -> list[Fault]:
 def model(configurations: Sequence[Options], **params: t.Any) -> DevicePlugin:
     """What the module makes of configurations that nothing is wrong with."""
     given = {"configurations": [dict(one) for one in configurations], **params}
-    assert faults(given) == []
+    refused = faults(given)
+    assert refused == [], given
     validated = ArgumentSpecValidator(DEVICE_PLUGIN_OPTIONS).validate(given)
     assert validated.error_messages == []
     return DevicePlugin.from_params(validated.validated_parameters)
@@ -188,6 +189,8 @@ def _flags(generator: random.Random) -> tuple[dict[str, t.Any], dict[str, t.Any]
         "gfd": lambda: _block(generator, _gfd_pairs(generator)),
     }
     options, meaning = _block(generator, pairs)
+    if "cdi-" in str(meaning.get("plugin")) and meaning.get("deviceDiscoveryStrategy") == "tegra":
+        options["deviceDiscoveryStrategy"] = meaning["deviceDiscoveryStrategy"] = "nvml"
     if "nvidiaDriverRoot" in meaning:
         meaning.setdefault("nvidiaDevRoot", meaning["nvidiaDriverRoot"])  # NewConfig: the device nodes are where the driver is
     return options, {key: value for key, value in meaning.items() if value != {}}

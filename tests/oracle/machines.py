@@ -32,9 +32,10 @@ NAMES: Mapping[str, str] = {
     "rtx-pro-6000": "NVIDIA RTX PRO 6000 Blackwell Server Edition",
     "rtx-pro-4500": "NVIDIA RTX PRO 4500 Blackwell Server Edition",
 }
-# What NVML says of GPUs without MIG: nvidia-smi in reports of k8s-device-plugin.
-PLAIN_MEMORY_MIB: Mapping[str, int] = {
+# The memory that NVML reports: nvidia-smi in reports of k8s-device-plugin. Where it is not known, a machine has what its profiles say.
+MEMORY_MIB: Mapping[str, int] = {
     "v100-16": 16384, "v100-32": 32768, "t4": 15360, "t4g": 15360, "a10g": 23028, "l4": 23034, "l40s": 46068,
+    "a100-40": 40960, "a100-80": 81920, "h100": 81559, "h200": 143771, "b200": 183359, "rtx-pro-6000": 97887,
 }  # fmt: skip
 # NVML's numbers of GPU instance profiles (nvml.h, NVML_GPU_INSTANCE_PROFILE_*) by compute slices and suffix.
 PROFILE_NUMBERS: Mapping[tuple[int, str], int] = {
@@ -64,8 +65,13 @@ class Machine:
 
     @property
     def memory_mib(self) -> int:
-        """Of each GPU. Where there is MIG it is what the profile of the whole GPU has in its name, rounded as go-nvlib rounds."""
-        return PLAIN_MEMORY_MIB.get(self.key) or max(profile.memory_gb for profile in PROFILES[self.key].values()) * 1024
+        """Of each GPU."""
+        return MEMORY_MIB.get(self.key) or max(profile.memory_gb for profile in PROFILES[self.key].values()) * 1024
+
+    @property
+    def whole_gb(self) -> int:
+        """The same in the GB that names of profiles count in; go-nvlib rounds up."""
+        return -(-self.memory_mib // 1024)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -89,9 +95,9 @@ class Machine:
     def _instance(self, profile: str) -> str:
         """As our library reads it."""
         slices, memory_gb, suffix = parts(profile)
-        eighths = round(memory_gb * EIGHTHS / (self.memory_mib // 1024))
+        eighths = round(memory_gb * EIGHTHS / self.whole_gb)
         number = PROFILE_NUMBERS[slices, suffix]
-        if (slices, eighths, suffix) == (1, 2, "") and f"7g.{self.memory_mib // 1024}gb" in PROFILES[self.key]:
+        if (slices, eighths, suffix) == (1, 2, "") and f"7g.{self.whole_gb}gb" in PROFILES[self.key]:
             number = ONE_SLICE_TWICE_THE_MEMORY
         return f"{number}:{slices}:{self.memory_mib * eighths // EIGHTHS - UNUSABLE_MIB}"
 

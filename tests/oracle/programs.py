@@ -19,14 +19,15 @@ from lab.binaries import DevicePluginBinaries
 from tests.oracle.machines import Machine
 
 PATIENCE = 30.0  # seconds that the device plugin has for what is expected of it; it needs hundredths of one
+DRIVER_VERSION = "580.95.05"  # of our library of NVML
 GPUS, INSTANCES = 16, 8  # the most that our library of NVML tells of
 UNSHARE = ("--mount", "--propagation", "private")
-# The plugin's directory and the place of MIG devices' minor numbers are fixed. Both get an empty file system of this namespace alone.
+# The directories of the plugin's sockets, of CDI and of MIG devices' minor numbers are fixed. Each gets a file system of this namespace alone.
 NAMESPACE = """set -e
-if [ -d /var/lib/kubelet ]; then mount -t tmpfs none /var/lib/kubelet; else mount -t tmpfs none /var/lib; fi
-mkdir -p /var/lib/kubelet/device-plugins
-mount -t tmpfs none /proc/driver
-mkdir /proc/driver/nvidia-caps
+for directory in /var/lib/kubelet /run/cdi /proc/driver; do
+  if [ -d $directory ]; then mount -t tmpfs none $directory; else mount -t tmpfs none ${directory%/*}; fi
+done
+mkdir -p /var/lib/kubelet/device-plugins /proc/driver/nvidia-caps
 cp "$1" /proc/driver/nvidia-caps/mig-minors
 exec "$2"
 """
@@ -119,10 +120,30 @@ class Kubelet:
         self._programs = programs
         self._directory = directory
 
+    @property
+    def driver_root(self) -> Path:
+        """A directory with the libraries by which the plugin knows a driver when it writes for CDI."""
+        libraries = self._directory / "driver" / "usr" / "lib64"
+        libraries.mkdir(parents=True, exist_ok=True)
+        for name in ("libnvidia-ml.so.1", f"libnvidia-ml.so.{DRIVER_VERSION}", f"libcuda.so.{DRIVER_VERSION}"):
+            shutil.copy(self._programs.nvml / "libnvidia-ml.so.1", libraries / name)
+        return self._directory / "driver"
+
     def plugin(
-        self, file: str, machine: Machine, *, resources: int, until: str = "", updates: int = 1, settings: Mapping[str, str] | None = None
+        self,
+        file: str,
+        machine: Machine,
+        *,
+        resources: int,
+        until: str = "",
+        updates: int = 1,
+        settings: Mapping[str, str] | None = None,
+        mps: bool = True,
     ) -> Plugin:
-        """Run the real plugin with this configuration file until it has registered ``resources`` or its log has ``until``."""
+        """Run the real plugin with this configuration file until it has registered ``resources`` or its log has ``until``.
+
+        ``updates`` is how many lists of devices to wait for, ``mps`` whether an MPS control daemon answers.
+        """
         path = self._directory / "config.yaml"
         path.write_text(file)
         environment = {
@@ -130,7 +151,7 @@ class Kubelet:
             **machine.environment,
             "CONFIG_FILE": str(path),
             "LD_LIBRARY_PATH": str(self._programs.nvml),
-            "PATH": str(self._directory / "bin") if (settings or {}).get("MPS_ROOT") else "",
+            "PATH": str(self._directory / "bin") if mps else "",
         }
         question = {
             "command": [str(self._programs.nvidia_device_plugin)],
@@ -146,14 +167,14 @@ class Kubelet:
         found = {name: self._registered(resource) for name, resource in answer["resources"].items()}
         return Plugin(resources=found, ended=answer["ended"], log=answer["log"])
 
-    def labels(self, file: str, machine: Machine) -> dict[str, str]:
+    def labels(self, file: str, machine: Machine, *, settings: Mapping[str, str] | None = None) -> dict[str, str]:
         """The labels of the real GPU feature discovery."""
         path, output = self._directory / "config.yaml", self._directory / "labels"
         path.write_text(file)
         output.unlink(missing_ok=True)
         options = ["--use-node-feature-api=false", "--oneshot", "--no-timestamp", f"--machine-type-file={os.devnull}"]
-        command = [str(self._programs.gpu_feature_discovery), *options, f"--output-file={output}", f"--config-file={path}"]
-        environment = {**machine.environment, "LD_LIBRARY_PATH": str(self._programs.nvml)}
+        command = [str(self._programs.gpu_feature_discovery), *options, f"--output-file={output}"]
+        environment = {**(settings or {}), **machine.environment, "CONFIG_FILE": str(path), "LD_LIBRARY_PATH": str(self._programs.nvml)}
         run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert run.returncode == 0, run.stderr
         return dict(line.split("=", 1) for line in output.read_text().splitlines())
