@@ -17,7 +17,8 @@ _ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
 class InstanceType:
     """An instance type: what pools choose by. ``gpus`` are NVIDIA's; 1 where EC2 gives a part of one (g6f, gr6f).
 
-    ``efa_interfaces`` is how many Elastic Fabric Adapters it takes, one on each network card.
+    ``efa_interfaces`` is how many Elastic Fabric Adapters it takes, one on each network card. ``pods`` is for how many pods EKS's images
+    configure kubelet, as many as the first card has addresses for; 0 is not known.
     """
 
     name: str
@@ -31,6 +32,7 @@ class InstanceType:
     fractional: bool = False
     instance_store: bool = False
     efa_interfaces: int = 0
+    pods: int = 0
 
     @classmethod
     def from_api(cls, reply: t.Mapping[str, t.Any]) -> InstanceType:
@@ -49,12 +51,21 @@ class InstanceType:
             fractional=gpu is not None and count == 0,
             instance_store=bool(reply.get("InstanceStorageSupported")),
             efa_interfaces=reply.get("NetworkInfo", {}).get("EfaInfo", {}).get("MaximumEfaInterfaces", 0),
+            pods=_pods(reply.get("NetworkInfo", {})),
         )
 
     @property
     def order(self) -> tuple[int, int, str]:
         """Fewest vCPUs and least memory first: cluster-autoscaler judges a group by its first type."""
         return (self.vcpus, self.memory_mib, self.name)
+
+
+def _pods(network: t.Mapping[str, t.Any]) -> int:
+    """Source: awslabs/amazon-eks-ami, nodeadm/internal/kubelet: an interface's first address is its own, two pods have the host's network."""
+    cards = network.get("NetworkCards") or [{}]
+    interfaces = cards[network.get("DefaultNetworkCardIndex", 0)].get("MaximumNetworkInterfaces", 0)
+    addresses = network.get("Ipv4AddressesPerInterface", 0)
+    return interfaces * (addresses - 1) + 2 if interfaces and addresses else 0
 
 
 @dataclass(frozen=True, kw_only=True)

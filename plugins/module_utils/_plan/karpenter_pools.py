@@ -16,6 +16,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.karpenter import RESERVED_TAG_PREFIX, RESERVED_TAGS
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import short_name
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import crowded
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts
 
 NAME_LIMIT = 63  # nodes carry the name as the value of a label
@@ -83,7 +84,7 @@ def resolve(pool: Pool, subnets: t.Sequence[Subnet], facts: Ec2Facts) -> Karpent
     counts = tuple(sorted({instance.gpus for instance in candidates})) if pool.nvidia else ()
     faults += efa_faults + (_share_faults(pool, zones) or _gpu_limit_faults(pool, counts, zones))
     parts = [part.name for part in candidates if part.fractional]
-    warning = f"Pool {pool.name}: {', '.join(parts)} have a part of one GPU, which counts as 1."
+    fractions = [f"Pool {pool.name}: {', '.join(parts)} have a part of one GPU, which counts as 1."] if parts else []
     return KarpenterPool(
         pool=pool,
         parts=_parts(pool, zones),
@@ -92,7 +93,7 @@ def resolve(pool: Pool, subnets: t.Sequence[Subnet], facts: Ec2Facts) -> Karpent
         fractional=bool(parts),
         efa_interfaces=interfaces,
         faults=tuple(faults),
-        warnings=(warning,) if parts else (),
+        warnings=(*fractions, *crowded(pool, candidates)),
     )
 
 

@@ -19,6 +19,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import
 MARK = "gpuops.eks/gpus"
 # Images with CUDA and a framework unpack to 10 to 20 GiB each, and kubelet deletes images and pods when 85 to 90 % of a disk are taken.
 ENOUGH_GIB = 60
+_SHOWN = 5
 
 
 def told(pool: Pool) -> dict[str, t.Any]:
@@ -72,8 +73,9 @@ def crowded(pool: Pool, instances: t.Sequence[InstanceType]) -> list[str]:
     full = [f"{one.name} ({shares[one.name]} for {one.pods} pods)" for one in instances if one.pods and shares[one.name] > one.pods]
     if not full:
         return []
+    more = f" and {len(full) - _SHOWN} more types" if len(full) > _SHOWN else ""
     return [
-        f"Pool {pool.name}: nodes advertise more than kubelet runs pods there: {', '.join(full)}. The rest waits for ever, unless the VPC CNI "
+        f"Pool {pool.name}: nodes advertise more than kubelet runs pods there: {', '.join(full[:_SHOWN])}{more}. The rest waits for ever, unless the VPC CNI "
         "has prefixes (ENABLE_PREFIX_DELEGATION) and kubelet's maxPods is raised with it."
     ]
 

@@ -17,6 +17,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import short_name
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import DEFAULT_MAX, DEFAULT_MIN, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import accelerator_label
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import crowded
 
 NAME_LIMIT = 63
 MAX_TYPES = 20
@@ -228,7 +229,7 @@ def _warnings(pool: Pool, candidates: t.Sequence[InstanceType], offered: t.Mappi
     parts = [instance.name for instance in candidates if instance.fractional]
     if parts:
         warnings.append(f"Pool {pool.name}: {', '.join(parts)} have a part of one GPU, which counts as 1.")
-    return warnings
+    return warnings + crowded(pool, candidates)
 
 
 def _per_zone(pool: Pool, subnets: t.Sequence[Subnet], offered: t.Mapping[str, t.Sequence[InstanceType]]) -> list[WantedGroup]:

@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import tomllib
 import typing as t
 
 import pytest
+from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType
 from ansible_collections.gpuops.eks.plugins.module_utils._model.karpenter import limits
 from ansible_collections.gpuops.eks.plugins.module_utils._model.mig_script import render as script
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import NodeSettings, parse
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import MARK, pool_warnings, told, told_again
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import resolve as resolve_karpenter
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import MARK, crowded, pool_warnings, told, told_again
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import resolve_groups
 
+from tests.unit import pool_states
 from tests.unit.pool_states import PROVISIONERS, made, pool_of
 
 Json = dict[str, t.Any]
@@ -237,3 +242,42 @@ def test_what_a_user_should_know_of_a_pool() -> None:
     assert "p9.48xlarge is not in the catalogue" in unknown
     assert pool_warnings(pool_of(params("karpenter", instances=H100, mig=SEVEN, disk={"size_gib": 60}))) == []
     assert pool_warnings(pool_of({"name": "system", "accelerator": "none", "disk": {"size_gib": 30}})) == []
+
+
+def test_more_shares_than_pods_are_said() -> None:
+    reply = {
+        "InstanceType": "g5.2xlarge",
+        "VCpuInfo": {"DefaultVCpus": 8},
+        "MemoryInfo": {"SizeInMiB": 32768},
+        "ProcessorInfo": {"SupportedArchitectures": ["x86_64"]},
+        "GpuInfo": {"Gpus": [{"Name": "A10G", "Manufacturer": "NVIDIA", "Count": 1, "MemoryInfo": {"SizeInMiB": 22888}}]},
+        "NetworkInfo": {
+            "Ipv4AddressesPerInterface": 15,
+            "DefaultNetworkCardIndex": 0,
+            "NetworkCards": [{"NetworkCardIndex": 0, "MaximumNetworkInterfaces": 4}],
+        },
+    }
+    instance = InstanceType.from_api(reply)
+    assert instance.pods == 58, "as EKS's table of pods has it"
+    few, many = ({"strategy": "time_slicing", "replicas": count} for count in (58, 59))
+    assert crowded(pool_of(params("karpenter", sharing=few)), [instance]) == []
+    [warning] = crowded(pool_of(params("karpenter", sharing=many)), [instance])
+    assert "g5.2xlarge (59 for 58 pods)" in warning
+    types = [dataclasses.replace(instance, name=f"g5.{size}") for size in range(8)]
+    assert crowded(pool_of(params("karpenter", sharing=many)), types)[0].count("59 for 58") == 5
+    assert crowded(pool_of(params("karpenter", sharing=many)), [dataclasses.replace(instance, pods=0)]) == [], (
+        "what is not known is not said"
+    )
+
+
+@pytest.mark.parametrize("provisioner", ALL)
+def test_a_plan_carries_what_is_said_of_its_types(provisioner: str) -> None:
+    full = {name: dataclasses.replace(one, pods=58) for name, one in pool_states.TYPES.items()}
+    facts = dataclasses.replace(pool_states.FACTS, types=full)
+    pool = pool_of(params(provisioner, sharing={"strategy": "time_slicing", "replicas": 100}))
+    found = (
+        resolve_karpenter(pool, pool_states.SUBNETS, facts)
+        if provisioner == "karpenter"
+        else resolve_groups(pool, pool_states.SUBNETS, facts)
+    )
+    assert any("100 for 58 pods" in warning for warning in found.warnings)
