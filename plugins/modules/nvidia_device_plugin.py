@@ -13,6 +13,9 @@ author:
 description:
   - Installs NVIDIA's device plugin for Kubernetes. Each configuration gets a ConfigMap and a DaemonSet of its own, which selects its
     nodes by affinity; a change restarts the pods of that configuration alone.
+  - With O(configurations[].sharing.strategy=mps) a second DaemonSet runs NVIDIA's MPS control daemon, ready once it holds its clients to
+    their limits; with O(feature_discovery) another one runs GPU feature discovery, which may write C(NodeFeature) objects of its namespace
+    and nothing else.
   - The objects are applied server-side with the field manager C(gpuops.eks). Each is first tried as a server-side dry run and only
     written where something would change.
   - The module never labels nodes. Node pools of this collection carry the label C(nvidia.com/device-plugin.config) from their first
@@ -378,20 +381,28 @@ progress:
     - "DaemonSet nvidia-device-plugin-default: desiredNumberScheduled 1, updatedNumberScheduled 1, numberReady 1"
 """
 
+import typing as t
+
 from ansible_collections.gpuops.eks.plugins.module_utils._argspec import ArgumentSpec, aws_spec
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import DEVICE_PLUGIN_OPTIONS, device_plugin_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.transition import ROLLOUT_OPTIONS, rollout_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._run.device_plugin import device_plugin
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import run_module
 
 ARGUMENTS = ArgumentSpec(
-    options=DEVICE_PLUGIN_OPTIONS,
+    options={**DEVICE_PLUGIN_OPTIONS, **ROLLOUT_OPTIONS},
     required_if=(("state", "present", ("configurations",)),),
     required_one_of=(("cluster_name", "kubernetes"),),
 )
 
 
+def validate(params: t.Mapping[str, t.Any]) -> list[Fault]:
+    return [*device_plugin_faults(params), *rollout_faults(params)]
+
+
 def main() -> None:
-    run_module(aws_spec(ARGUMENTS, wait_timeout=600, kubernetes=True), device_plugin, validate=device_plugin_faults)
+    run_module(aws_spec(ARGUMENTS, wait_timeout=600, kubernetes=True), device_plugin, validate=validate)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import threading
 import typing as t
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -22,6 +23,8 @@ from tests.wire.harness import ANY, Unexpected, Wire
 SERVER = "https://example.gr7.us-west-2.eks.amazonaws.com"
 APPLY = {"fieldManager": "gpuops.eks", "force": "true", "fieldValidation": "Strict"}
 DRY_RUN = {**APPLY, "dryRun": "All"}
+WATCH = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": "240"}
+VERSION = "100"  # of every list
 
 
 def certificate() -> str:
@@ -54,6 +57,19 @@ class Expected:
         return f"{self.method} {self.path} {self.query or ''}"
 
 
+class _Stream(urllib3.response.HTTPResponse):
+    """A watch that stays open after its events until the module has ended."""
+
+    def __init__(self, events: t.Sequence[Json], over: threading.Event) -> None:
+        super().__init__(status=200, preload_content=False)
+        self._lines = [json.dumps(event).encode() + b"\n" for event in events]
+        self._over = over
+
+    def stream(self, amt: int | None = None, decode_content: bool | None = None) -> t.Generator[bytes]:
+        yield from self._lines
+        self._over.wait()
+
+
 class KubeWire:
     """The script of Kubernetes beside that of AWS; ``run`` fails where requests of either are missing, extra or different."""
 
@@ -62,6 +78,7 @@ class KubeWire:
         self.made: list[tuple[str, str, dict[str, str], t.Any]] = []
         self.tokens: set[str] = set()
         self._script: list[Expected] = []
+        self._over = threading.Event()
         monkeypatch.setattr(urllib3.connectionpool.HTTPConnectionPool, "urlopen", self._urlopen)
 
     def cluster(self) -> KubeWire:
@@ -81,13 +98,23 @@ class KubeWire:
         return self.expect("GET", path, status=200 if reply else 404, reply=reply or missing)
 
     def items(self, path: str, items: t.Sequence[t.Any], **query: str) -> KubeWire:
-        return self.expect("GET", path, query={"limit": "500", **query}, reply={"metadata": {}, "items": list(items)})
+        return self.expect(
+            "GET", path, query={"limit": "500", **query}, reply={"metadata": {"resourceVersion": VERSION}, "items": list(items)}
+        )
+
+    def watch(self, path: str, events: t.Sequence[tuple[str, Json]] = (), **query: str) -> KubeWire:
+        """A watch from the last list on, with these events (type, object)."""
+        made = [{"type": kind, "object": versioned(obj, index)} for index, (kind, obj) in enumerate(events)]
+        return self.expect("GET", path, query={**WATCH, "resourceVersion": VERSION, **query}, reply=_Stream(made, self._over))
 
     def patch(self, path: str, reply: t.Any, *, dry_run: bool = False, body: t.Any = ANY) -> KubeWire:
         return self.expect("PATCH", path, query=DRY_RUN if dry_run else APPLY, body=body, reply=reply)
 
     def run(self, main: t.Callable[[], None], params: Json, *, check_mode: bool = False) -> Json:
-        result = self.aws.run(main, params, check_mode=check_mode)
+        try:
+            result = self.aws.run(main, params, check_mode=check_mode)
+        finally:
+            self._over.set()
         left = [str(expected) for expected in self._script[len(self.made) :]]
         assert not left, f"requests that were not made: {left}; result: {result}"
         assert self.tokens, "no request carried a token"
@@ -113,4 +140,13 @@ class KubeWire:
         self.made.append(made)
         if isinstance(expected.reply, Exception):
             raise expected.reply
+        if isinstance(expected.reply, _Stream):
+            return expected.reply
+        if isinstance(expected.reply, str):
+            return urllib3.response.HTTPResponse(body=expected.reply.encode(), status=expected.status, preload_content=True)
         return urllib3.response.HTTPResponse(body=json.dumps(expected.reply).encode(), status=expected.status, preload_content=True)
+
+
+def versioned(obj: Json, index: int) -> Json:
+    """An object of a watch: each event has a resourceVersion of its own."""
+    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(int(VERSION) + 1 + index)}}

@@ -31,6 +31,7 @@ class Followed:
     kind: Kind
     namespace: str | None = None
     labels: str = ""
+    fields: str = ""
 
 
 class Follower:
@@ -46,7 +47,7 @@ class Follower:
     def add(self, followed: Followed, listing: Listing | None = None) -> list[Object]:
         """Follow a collection from this list of it, or from one that is read now; returns its objects."""
         if listing is None:
-            listing = self._kube.listing(followed.kind, namespace=followed.namespace, labels=followed.labels)
+            listing = self._kube.listing(followed.kind, namespace=followed.namespace, labels=followed.labels, fields=followed.fields)
         self._objects[followed] = {_key(obj): obj for obj in listing.objects}
         self._versions[followed] = listing.version
         return self.objects(followed)
@@ -82,9 +83,13 @@ class Follower:
                 self._watch(followed)
 
     def _watch(self, followed: Followed) -> None:
-        version = self._versions[followed]
         events = self._kube.watch(
-            followed.kind, version=version, seconds=_WATCH_SECONDS, namespace=followed.namespace, labels=followed.labels
+            followed.kind,
+            version=self._versions[followed],
+            seconds=_WATCH_SECONDS,
+            namespace=followed.namespace,
+            labels=followed.labels,
+            fields=followed.fields,
         )
         self._watched.add(followed)
         # A daemon: one that waits for an event does not keep the module from ending.

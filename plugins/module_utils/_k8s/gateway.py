@@ -124,13 +124,15 @@ class Kubernetes:
                 return
             query["continue"] = following
 
-    def watch(self, kind: Kind, *, version: str, seconds: float, namespace: str | None = None, labels: str = "") -> t.Iterator[Event]:
+    def watch(
+        self, kind: Kind, *, version: str, seconds: float, namespace: str | None = None, labels: str = "", fields: str = ""
+    ) -> t.Iterator[Event]:
         """What happens to a collection after ``version``: (type, object), bookmarks included, until ``seconds`` are over.
 
         The request is made at once, its events are read when asked for. ListExpired where the server no longer knows that version: the
         collection has to be listed again. A connection that breaks ends the events as the timeout does.
         """
-        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(max(1, int(seconds))), **_selected(labels, "")}
+        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(max(1, int(seconds))), **_selected(labels, fields)}
         action = f"kubernetes:watch {kind.resource}"
         query |= {"resourceVersion": version} if version else {}
         silence = min(seconds + _CONNECT_SECONDS, _SILENCE_SECONDS)

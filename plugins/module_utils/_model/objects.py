@@ -48,11 +48,10 @@ SECRET = Kind(api_version="v1", kind="Secret", plural="secrets")
 SERVICE_ACCOUNT = Kind(api_version="v1", kind="ServiceAccount", plural="serviceaccounts")
 DAEMON_SET = Kind(api_version="apps/v1", kind="DaemonSet", plural="daemonsets")
 DEPLOYMENT = Kind(api_version="apps/v1", kind="Deployment", plural="deployments")
-CLUSTER_ROLE = Kind(api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", plural="clusterroles", namespaced=False)
-CLUSTER_ROLE_BINDING = Kind(
-    api_version="rbac.authorization.k8s.io/v1", kind="ClusterRoleBinding", plural="clusterrolebindings", namespaced=False
-)
+ROLE = Kind(api_version="rbac.authorization.k8s.io/v1", kind="Role", plural="roles")
+ROLE_BINDING = Kind(api_version="rbac.authorization.k8s.io/v1", kind="RoleBinding", plural="rolebindings")
 #: Not tied to a version: which one is served depends on Kubernetes'.
+DEVICE_CLASS = Kind(api_version="resource.k8s.io/v1", kind="DeviceClass", plural="deviceclasses", namespaced=False)
 RESOURCE_SLICE = Kind(api_version="resource.k8s.io/v1", kind="ResourceSlice", plural="resourceslices", namespaced=False)
 CLUSTER_POLICY = Kind(api_version="nvidia.com/v1", kind="ClusterPolicy", plural="clusterpolicies", namespaced=False)
 NODE_POOL = Kind(api_version="karpenter.sh/v1", kind="NodePool", plural="nodepools", namespaced=False)
@@ -68,9 +67,9 @@ _GITOPS_LABELS = {
     "helm.toolkit.fluxcd.io/name": "Flux",
 }
 
-_CORE = (NAMESPACE, NODE, POD, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, DAEMON_SET, DEPLOYMENT, CLUSTER_ROLE, CLUSTER_ROLE_BINDING)
+_CORE = (NAMESPACE, NODE, POD, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, DAEMON_SET, DEPLOYMENT, ROLE, ROLE_BINDING)
 _KARPENTER = (NODE_POOL, NODE_CLAIM, NODE_OVERLAY, EC2_NODE_CLASS)
-_OTHERS = (RESOURCE_SLICE, CLUSTER_POLICY)
+_OTHERS = (DEVICE_CLASS, RESOURCE_SLICE, CLUSTER_POLICY)
 _KINDS = {(kind.api_version, kind.kind): kind for kind in (*_CORE, *_KARPENTER, *_OTHERS)}
 
 
@@ -111,6 +110,11 @@ def gitops_tool(obj: Object) -> str | None:
 def conditions_of(obj: Object) -> dict[str, Object]:
     """The conditions of its status by their type."""
     return {condition["type"]: condition for condition in (obj.get("status") or {}).get("conditions") or ()}
+
+
+def is_ready(obj: Object) -> bool:
+    """Whether its condition Ready is True, as the kubelet says of pods and nodes."""
+    return conditions_of(obj).get("Ready", {}).get("status") == "True"
 
 
 def readiness(obj: Object | None, hopeless: t.Container[str] = ()) -> tuple[str, bool]:

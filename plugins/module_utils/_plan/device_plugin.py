@@ -3,101 +3,196 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to the collection.
 
-"""What it takes to get the device plugin that is wanted, and what stands in the way. Pure."""
+"""What it takes to get the device plugin that is wanted. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin, warnings
-from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Node
-from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import DEVICE_PLUGIN_CONFIG_LABEL
+from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import DevicePlugin
+from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Catalog, Node
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
-    CONFIG_MAP,
     DAEMON_SET,
     NAMESPACE,
-    Kind,
+    POD,
     Object,
+    controller_of,
     gitops_tool,
     is_deleting,
     labels_of,
     name_of,
-    namespace_of,
     target_of,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import FIELD_MANAGER, MANAGED_BY_LABEL
-from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import Term, required_terms, selects
+from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import selects
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.objects import Comparison, apply_plan, delete_plan, gone
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, combine
+from ansible_collections.gpuops.eks.plugins.module_utils._plan import takeover, transition
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.design import Design, Part, component_of, hash_of
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_observed import (
+    Key,
+    Observed,
+    configuration_of,
+    key_of,
+    leftover_plugins,
+    obsolete,
+    some,
+    still_needed,
+    terms_of,
+    unlisted,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_observed import wanted_objects as objects_of_design
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.objects import (
+    Comparison,
+    apply_plan,
+    delete_plan,
+    gone,
+    is_in_force,
+)
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, combine
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.takeover import foreign_plugins
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.transition import Move, Seen
 
-#: (kind, name): the objects of the plugin in its namespace.
-Key = tuple[str, str]
+__all__ = ["Way", "foreign_plugins", "in_order", "plan_absent", "plan_begin", "plan_end", "planned_result", "result", "wanted_objects"]
 
-_OTHER_PROGRAMS = ("config-manager", "gpu-feature-discovery", "mps-control-daemon")
+#: The newest release of the plugin that was known when this release of the collection was made.
+NEWEST_KNOWN = "v0.20.1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observed:
-    """``daemon_sets`` are those of the whole cluster, ``config_maps`` ours and those whose names we want; ``dry_runs`` by kind and name.
+class Way:
+    """How the plan gets there: the nodes that are drained, and the plugins of others (their DaemonSets, or what is left of them) to take over.
 
-    ``own_namespaces`` carry our mark; ``foreign`` says what else is in them, by namespace.
+    ``theirs`` is as far as they are still there; ``held`` are the configurations whose plugin waits until theirs is gone from a node.
     """
 
-    namespace: Object | None = None
-    daemon_sets: tuple[Object, ...] = ()
-    config_maps: tuple[Object, ...] = ()
-    nodes: tuple[Node, ...] = ()
-    dry_runs: t.Mapping[Key, Object] = field(default_factory=dict)
-    own_namespaces: tuple[Object, ...] = ()
-    foreign: t.Mapping[str, t.Sequence[str]] = field(default_factory=dict)
+    moves: tuple[Move, ...] = ()
+    theirs: tuple[Object, ...] = ()
+    held: frozenset[str] = frozenset()
 
-    def find(self, manifest: Object) -> Object | None:
-        """The live object of a manifest."""
-        objects = {"Namespace": (self.namespace,) if self.namespace else (), "ConfigMap": self.config_maps, "DaemonSet": self.daemon_sets}
-        wanted = (namespace_of(manifest), name_of(manifest))
-        return next((obj for obj in objects[manifest["kind"]] if (namespace_of(obj), name_of(obj)) == wanted), None)
+    @property
+    def slow(self) -> frozenset[str]:
+        """The configurations whose pods the run restarts itself, node by node."""
+        return frozenset(move.seen.configuration for move in self.moves) | self.held
 
 
-def wanted_objects(wanted: DevicePlugin, namespace: Object | None, *, feature_discovery: bool = False) -> list[Object]:
+def wanted_objects(plugin: DevicePlugin, namespace: Object | None, *, feature_discovery: bool = False) -> list[Object]:
     """The manifests in the order in which they are applied. A namespace that is not ours is used as it is."""
-    objects: list[Object] = []
-    if namespace is None or manifests.is_ours(labels_of(namespace)):
-        objects.append(manifests.namespace(wanted.namespace))
-    objects += manifests.common_objects(wanted, feature_discovery=feature_discovery)
-    for configuration in wanted.configurations:
-        objects += manifests.objects(wanted, configuration, feature_discovery=feature_discovery)
-    return objects
+    return objects_of_design(Design.of(plugin, feature_discovery=feature_discovery), namespace)
 
 
-def plan_present(wanted: DevicePlugin, observed: Observed) -> Plan:
-    """What is no longer wanted goes first: two plugins on one node take the kubelet's socket from each other.
+def first_objects(design: Design, observed: Observed, way: Way) -> list[Object]:
+    """What is applied before any node is touched. Pods that the run restarts itself stay as they are until it does."""
+    slow = {obj_key: obj for part in design.parts if part.name in way.slow for obj_key, obj in _slow_objects(design, part, way).items()}
+    return [slow.get(key_of(obj), obj) for obj in objects_of_design(design, observed.namespace)]
 
-    What no wanted configuration takes over from stays, with a warning: GPUs do not vanish from a node under its pods. What another tool
-    keeps stays as it is, with a warning too.
+
+def _slow_objects(design: Design, part: Part, way: Way) -> dict[Key, Object]:
+    objects = manifests.objects(design.plugin, part.configuration, feature_discovery=design.feature_discovery, on_delete=True)
+    held = part.name in way.held
+    return {
+        key_of(obj): takeover.kept_off(obj, way.theirs) if held and component_of(obj) == manifests.DEVICE_PLUGIN and _is_set(obj) else obj
+        for obj in objects
+        if component_of(obj) != manifests.FEATURE_DISCOVERY  # it holds no GPU: its pods may restart at any time
+    }
+
+
+def _is_set(obj: Object) -> bool:
+    return bool(obj["kind"] == DAEMON_SET.kind)
+
+
+def unsettled(design: Design, observed: Observed, way: Way) -> list[Object]:
+    """The manifests for which the API server has to be asked: what it has differs, or was applied from another manifest.
+
+    In a namespace that is not there yet it cannot say.
     """
-    needed = _still_needed(wanted, observed) if wanted.purge else {}
-    removed = [obj for obj in _purged(wanted, observed) if name_of(obj) not in needed]
-    theirs = kept_by_others(wanted, observed)
+    if observed.namespace is None:
+        return []
+    theirs = kept_by_others(design, observed)
+    wanted = [obj for obj in first_objects(design, observed, way) if key_of(obj) not in theirs]
+    return [obj for obj in wanted if not is_in_force(obj, observed.find(obj), manifests.APPLIED_ANNOTATION)]
+
+
+def plan_begin(design: Design, observed: Observed, way: Way) -> Plan:
+    """All objects, and what is no longer wanted.
+
+    A configuration that is not listed and selects nodes of a listed one goes first: two plugins on one node take the kubelet's socket from
+    each other. Others go last. What no wanted configuration takes over from stays, with a warning: GPUs do not vanish from a node under its
+    pods. What another tool keeps stays as it is, with a warning too.
+    """
+    needed = still_needed(design, observed) if design.plugin.purge else {}
+    purged = [obj for obj in _purged(design, observed) if configuration_of(obj) not in needed]
+    crossing = _crossing(design, observed)
+    first = [obj for obj in purged if configuration_of(obj) in crossing]
+    last = [obj for obj in purged if configuration_of(obj) not in crossing]
     reason = "configuration is no longer listed"
-    purge = combine(delete_plan(obj, reason=reason) for obj in removed)
-    needs = tuple(gone(obj) for obj in removed if obj["kind"] == DAEMON_SET.kind)
+    theirs = kept_by_others(design, observed)
+    needs = tuple(gone(obj) for obj in first if _is_set(obj))
     applied = combine(
-        apply_plan(Comparison(manifest=manifest, live=observed.find(manifest), dry_run=observed.dry_runs.get(_key(manifest))))
-        for manifest in wanted_objects(wanted, observed.namespace)
-        if _key(manifest) not in theirs
+        apply_plan(Comparison(manifest=manifest, live=observed.find(manifest), dry_run=observed.dry_runs.get(key_of(manifest))))
+        for manifest in first_objects(design, observed, way)
+        if key_of(manifest) not in theirs
     )
     steps = tuple(dataclasses.replace(step, needs=needs) if step.request["kind"] == DAEMON_SET.kind else step for step in applied.steps)
-    kept = Plan(warnings=(*warnings(wanted), *_gitops_warnings(theirs), *(_kept(name, nodes) for name, nodes in needed.items())))
-    return combine([purge, dataclasses.replace(applied, steps=steps), kept])
+    kept = Plan(warnings=(*_gitops_warnings(theirs), *(_kept(name, nodes) for name, nodes in needed.items())))
+    return combine(
+        [
+            combine(delete_plan(obj, reason=reason) for obj in first),
+            combine(_obsolete_plan(obj, way) for obj in obsolete(design, observed) if not gitops_tool(obj)),
+            dataclasses.replace(applied, steps=steps),
+            combine(delete_plan(obj, reason=reason) for obj in last),
+            _let_go(observed, way),
+            kept,
+        ]
+    )
 
 
-def kept_by_others(wanted: DevicePlugin, observed: Observed) -> dict[Key, str]:
+def _obsolete_plan(obj: Object, way: Way) -> Plan:
+    """A control daemon under running pods is let go of: its pods stay until their node is drained."""
+    orphan = component_of(obj) == manifests.MPS_DAEMON and configuration_of(obj) in way.slow
+    return delete_plan(obj, reason="no longer part of its configuration", policy="Orphan" if orphan else None)
+
+
+def _let_go(observed: Observed, way: Way) -> Plan:
+    """The DaemonSets of others, whose pods stay until ours take their place."""
+    there = [obj for obj in way.theirs if name_of(obj)]
+    reason = "ours takes over node by node; its pods stay until then"
+    return combine(
+        delete_plan({**obj, "apiVersion": DAEMON_SET.api_version, "kind": DAEMON_SET.kind}, reason=reason, policy="Orphan") for obj in there
+    )
+
+
+def plan_end(design: Design, observed: Observed, way: Way) -> Plan:
+    """After the nodes: pods restart by themselves again at a later change, and what is left of others' programs goes."""
+    steps: list[Step] = []
+    for part in design.parts:
+        slow = _slow_objects(design, part, way) if part.name in way.slow else {}
+        for obj in part.objects:
+            if _is_set(obj) and key_of(obj) in slow:
+                held = part.name in way.held and component_of(obj) == manifests.DEVICE_PLUGIN
+                fields = ("spec.template.spec.affinity.podAntiAffinity", "spec.updateStrategy") if held else ("spec.updateStrategy",)
+                action = f"kubernetes:patch {DAEMON_SET.resource}"
+                reason = "every node has come to the new configuration"
+                steps.append(Step(action=action, target=target_of(obj), effect="update", fields=fields, reason=reason, request=obj))
+    rest = [one for obj in way.theirs if name_of(obj) for one in takeover.companions(obj, observed.daemon_sets)]
+    wanted = [one for one in rest if takeover.program_of(one) == manifests.MPS_DAEMON or design.feature_discovery]
+    reason = "part of the plugin that ours has taken over from"
+    removed = combine(delete_plan({**one, "apiVersion": DAEMON_SET.api_version, "kind": DAEMON_SET.kind}, reason=reason) for one in wanted)
+    farewells = tuple(text for obj in way.theirs if name_of(obj) and (text := takeover.farewell(obj)))
+    return combine([Plan(steps=tuple(steps), warnings=farewells), removed])
+
+
+def _crossing(design: Design, observed: Observed) -> set[str]:
+    """Configurations that are not listed and select nodes of a listed one."""
+    plugins = leftover_plugins(design, observed)
+    nodes = [node for node in observed.nodes if plugins and design.parts_of(node)]
+    return {configuration_of(obj) for obj in plugins if any(selects(terms_of(obj), node.labels) for node in nodes)}
+
+
+def kept_by_others(design: Design, observed: Observed) -> dict[Key, str]:
     """Our objects that Argo CD or Flux keeps as its repository has them, those of configurations that are not wanted included -> the tool."""
-    live = {_key(manifest): observed.find(manifest) for manifest in wanted_objects(wanted, observed.namespace)}
-    live |= {_key(obj): obj for obj in _unlisted(wanted, observed)} if wanted.purge else {}
+    live = {key_of(manifest): observed.find(manifest) for manifest in objects_of_design(design, observed.namespace)}
+    live |= {key_of(obj): obj for obj in (*(unlisted(design, observed) if design.plugin.purge else ()), *obsolete(design, observed))}
     return {key: tool for key, obj in live.items() if obj is not None and (tool := gitops_tool(obj)) is not None}
 
 
@@ -111,202 +206,128 @@ def _gitops_warnings(theirs: t.Mapping[Key, str]) -> list[str]:
     ]
 
 
-def _purged(wanted: DevicePlugin, observed: Observed) -> list[Object]:
+def _purged(design: Design, observed: Observed) -> list[Object]:
     """Our objects of configurations that are not wanted, as far as they are ours to remove."""
-    return [obj for obj in _unlisted(wanted, observed) if not gitops_tool(obj)] if wanted.purge else []
+    return [obj for obj in unlisted(design, observed) if not gitops_tool(obj)] if design.plugin.purge else []
+
+
+def _kept(name: str, nodes: list[str]) -> str:
+    return (
+        f"DaemonSet {manifests.object_name(name)} is no longer listed and stays: it alone serves {some(nodes)}, whose pods would lose their "
+        "GPUs. List its configuration again, label these nodes for another one, or remove them; a later run then purges it."
+    )
 
 
 def plan_absent(observed: Observed) -> Plan:
     """Everything of ours, in every namespace; a namespace of ours stays while somebody else's objects are in it."""
     kept = {name_of(obj) for obj in observed.own_namespaces if observed.foreign.get(name_of(obj))}
-    namespaces = [obj for obj in observed.own_namespaces if name_of(obj) not in kept]
-    ours = [
-        *_ours(observed.daemon_sets, DAEMON_SET, deleting=True),
-        *_ours(observed.config_maps, CONFIG_MAP, deleting=True),
-        *_ours(namespaces, NAMESPACE, deleting=True),
+    namespaces = [
+        {**obj, "apiVersion": NAMESPACE.api_version, "kind": NAMESPACE.kind} for obj in observed.own_namespaces if name_of(obj) not in kept
     ]
+    orphans = [{**pod, "apiVersion": POD.api_version, "kind": POD.kind} for pod in observed.pods if controller_of(pod) is None]
+    ours = [*observed.ours(deleting=True), *orphans, *namespaces]
     plans = [delete_plan(obj, reason="state is absent") for obj in ours if not is_deleting(obj)]
+    marked = [transition.uncordon(node) for node in observed.nodes if transition.CORDON_ANNOTATION in node.annotations]
     warnings = [f"Namespace {name} stays: it holds what is not ours: {', '.join(observed.foreign[name])}." for name in sorted(kept)]
-    waits = tuple(gone(obj) for obj in ours if obj["kind"] != CONFIG_MAP.kind)
-    return dataclasses.replace(combine(plans), waits=waits, warnings=tuple(warnings))
+    waits = tuple(gone(obj) for obj in ours if obj["kind"] in (DAEMON_SET.kind, POD.kind, NAMESPACE.kind))
+    return dataclasses.replace(combine([*plans, *marked]), waits=waits, warnings=tuple(warnings))
 
 
-def conflicts(wanted: DevicePlugin, observed: Observed) -> list[str]:
-    """Why the plugin cannot be installed as wanted, each reason with what to do; empty where nothing is in the way."""
-    found = [*_terminating(observed), *_strangers(wanted, observed), *_elsewhere(wanted, observed), *_foreign_plugins(observed)]
-    return [*found, *_shared_nodes(wanted, observed), *_bottlerocket(wanted, observed)]
-
-
-def foreign_plugins(daemon_sets: t.Iterable[Object]) -> list[Object]:
-    """DaemonSets that run the device plugin and are not ours: by NVIDIA's chart, the GPU Operator, eksctl or a static manifest."""
-    return [obj for obj in daemon_sets if not manifests.is_ours(labels_of(obj)) and any(_runs_plugin(c) for c in _containers(obj))]
-
-
-def _terminating(observed: Observed) -> list[str]:
-    if observed.namespace is None or not is_deleting(observed.namespace):
-        return []
-    return [f"Namespace {name_of(observed.namespace)} is being deleted: run again when it is gone."]
-
-
-def _strangers(wanted: DevicePlugin, observed: Observed) -> list[str]:
-    """Objects of the names that we want without our mark."""
-    live = [(manifest, observed.find(manifest)) for manifest in wanted_objects(wanted, observed.namespace)]
-    return [
-        f"{manifest['kind']} {target_of(manifest)} exists and is not ours (it lacks the label {MANAGED_BY_LABEL}={FIELD_MANAGER}): "
-        "choose another namespace or configuration name, or remove it."
-        for manifest, obj in live
-        if obj is not None and not manifests.is_ours(labels_of(obj))
-    ]
-
-
-def _elsewhere(wanted: DevicePlugin, observed: Observed) -> list[str]:
-    ours = _ours(observed.daemon_sets, DAEMON_SET)
-    namespaces = sorted({str(namespace_of(obj)) for obj in ours} - {wanted.namespace})
-    return [
-        f"Our device plugin is already installed in namespace {namespace}: set namespace to it, or remove that one first with state: absent."
-        for namespace in namespaces
-    ]
-
-
-def _foreign_plugins(observed: Observed) -> list[str]:
-    return [
-        f"DaemonSet {target_of(obj)} runs a device plugin that somebody else installed{_installer(obj)}: "
-        "remove it first, as two plugins on one node take the kubelet's socket from each other."
-        for obj in foreign_plugins(observed.daemon_sets)
-    ]
-
-
-def _shared_nodes(wanted: DevicePlugin, observed: Observed) -> list[str]:
-    """Nodes that two configurations select, leftovers that stay included."""
-    selections: list[tuple[str, t.Sequence[Term]]] = [(c.name, c.terms) for c in wanted.configurations]
-    needed = _still_needed(wanted, observed)
-    stay = [obj for obj in _leftovers(wanted, observed) if not wanted.purge or name_of(obj) in needed or gitops_tool(obj)]
-    selections += [(_configuration_of(obj), _terms(obj)) for obj in stay]
-    found: dict[tuple[str, ...], list[str]] = {}
+def in_order(design: Design, observed: Observed, catalog: Catalog) -> list[Seen]:
+    """Each node of our configurations with our pods on it, as transitions look at it."""
+    by_node: dict[str, list[Object]] = {}
+    for pod in observed.pods:
+        if node_name := pod["spec"].get("nodeName"):
+            by_node.setdefault(node_name, []).append(pod)
+    kept = kept_by_others(design, observed)
+    found = []
     for node in observed.nodes:
-        names = tuple(name for name, terms in selections if selects(terms, node.labels))
-        if len(names) > 1:
-            found.setdefault(names, []).append(node.name)
-    listed = {configuration.name for configuration in wanted.configurations}
-    return [_shared(names, nodes, purgeable=not (wanted.purge or listed >= set(names))) for names, nodes in found.items()]
+        part = design.part_of(node)
+        if part is None or node.deleting or any(key in kept for key in part.names):
+            continue
+        found.append(_seen(part, node, by_node.get(node.name, []), catalog))
+    return found
 
 
-def _shared(names: tuple[str, ...], nodes: list[str], *, purgeable: bool) -> str:
-    remedy = "set purge_configurations: true, or list them all" if purgeable else "change their node_selector or the nodes' labels"
-    return f"Configurations {' and '.join(names)} select the same node ({_some(nodes)}): {remedy}; a node runs one device plugin."
-
-
-def _bottlerocket(wanted: DevicePlugin, observed: Observed) -> list[str]:
-    """Nodes with a device plugin of their own, which nothing in their labels has to say. Source: bottlerocket#4673."""
-    nodes = [node for node in observed.nodes if node.bottlerocket]
-    found = {c.name: [node.name for node in nodes if selects(c.terms, node.labels)] for c in wanted.configurations}
-    return [
-        f"Configuration {name} selects Bottlerocket nodes ({_some(names)}), which contain a device plugin: choose another node_selector, "
-        f"or, where it has none, give these nodes a label {DEVICE_PLUGIN_CONFIG_LABEL} that names no configuration."
-        for name, names in found.items()
-        if names
-    ]
-
-
-def _still_needed(wanted: DevicePlugin, observed: Observed) -> dict[str, list[str]]:
-    """DaemonSets that are not wanted -> the nodes that would be left without a device plugin: no wanted configuration selects them."""
-    nodes = [node for node in observed.nodes if not node.bottlerocket]
-    lost = [node for node in nodes if not any(selects(c.terms, node.labels) for c in wanted.configurations)]
-    found = {name_of(obj): [node.name for node in lost if selects(_terms(obj), node.labels)] for obj in _leftovers(wanted, observed)}
-    return {name: nodes for name, nodes in found.items() if nodes}
-
-
-def _kept(name: str, nodes: list[str]) -> str:
-    return (
-        f"DaemonSet {name} is no longer listed and stays: it alone serves {_some(nodes)}, whose pods would lose their GPUs. "
-        "List its configuration again, label these nodes for another one, or remove them; a later run then purges it."
+def _seen(part: Part, node: Node, pods: list[Object], catalog: Catalog) -> Seen:
+    plugins = [pod for pod in pods if component_of(pod) == manifests.DEVICE_PLUGIN and not is_deleting(pod)]
+    daemons = [pod for pod in pods if component_of(pod) == manifests.MPS_DAEMON and not is_deleting(pod)]
+    present = next((shares for pod in plugins if (shares := manifests.read_sharing(pod))), None)
+    return Seen(
+        node=node,
+        configuration=part.name,
+        wanted=part.shares,
+        gpus=node.gpus(catalog),
+        present=present,
+        daemons=tuple(pod for pod in daemons if hash_of(pod) != part.hashes.get(manifests.MPS_DAEMON)),
+        plugins=tuple(pod for pod in plugins if hash_of(pod) != part.hashes[manifests.DEVICE_PLUGIN]),
     )
 
 
-def _some(nodes: list[str]) -> str:
-    return ", ".join(sorted(nodes)[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
+def from_other_configurations(moves: t.Iterable[Move]) -> list[str]:
+    """Why nodes that change their configuration and their sharing at once are refused: all of them would lose their plugin together."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for move in moves:
+        for pod in (*move.seen.daemons, *move.seen.plugins):
+            before = labels_of(pod).get(manifests.INSTANCE_LABEL, "")
+            if before != move.seen.configuration:
+                found.setdefault((before, move.seen.configuration), []).append(move.node.name)
+    return [
+        f"Configuration {after} takes over {some(set(nodes))} from {before} and shares in another way: give {after} the sharing that {before} "
+        "has, run, and then change it, so that nodes are drained one by one."
+        for (before, after), nodes in found.items()
+    ]
 
 
-def _terms(daemon_set: Object) -> list[Term]:
-    return required_terms(daemon_set["spec"]["template"]["spec"])
-
-
-def _leftovers(wanted: DevicePlugin, observed: Observed) -> list[Object]:
-    """Our DaemonSets of configurations that are not wanted."""
-    return [obj for obj in _unlisted(wanted, observed) if obj["kind"] == DAEMON_SET.kind]
-
-
-def _unlisted(wanted: DevicePlugin, observed: Observed) -> list[Object]:
-    """Our DaemonSets, then our ConfigMaps, of configurations that are not wanted."""
-    names = {manifests.object_name(configuration.name) for configuration in wanted.configurations}
-    ours = [*_ours(observed.daemon_sets, DAEMON_SET), *_ours(observed.config_maps, CONFIG_MAP)]
-    return [obj for obj in ours if namespace_of(obj) == wanted.namespace and name_of(obj) not in names]
-
-
-def _ours(objects: t.Iterable[Object], kind: Kind, *, deleting: bool = False) -> list[Object]:
-    """Those with our mark, with their apiVersion and kind, which items of a list lack; those that are going away only when asked for."""
-    found = [obj for obj in objects if manifests.is_ours(labels_of(obj)) and (deleting or not is_deleting(obj))]
-    return [{**obj, "apiVersion": kind.api_version, "kind": kind.kind} for obj in found]
-
-
-def _key(manifest: Object) -> Key:
-    return manifest["kind"], name_of(manifest)
-
-
-def _configuration_of(obj: Object) -> str:
-    return labels_of(obj).get(manifests.INSTANCE_LABEL) or name_of(obj)
-
-
-def _containers(obj: Object) -> list[t.Mapping[str, t.Any]]:
-    return list(obj["spec"]["template"]["spec"].get("containers") or ())
-
-
-def _runs_plugin(container: t.Mapping[str, t.Any]) -> bool:
-    """By its image or command; the image also holds other programs, which are then named in the command or the container's name."""
-    words = [container.get("name", ""), *(container.get("command") or ()), *(container.get("args") or ())]
-    if any(program in word for word in words for program in _OTHER_PROGRAMS):
-        return False
-    repository = container.get("image", "").split("@")[0].rpartition("/")[2].split(":")[0]
-    return repository == "k8s-device-plugin" or any(word.rpartition("/")[2] == manifests.PLUGIN for word in words[1:])
-
-
-def _installer(obj: Object) -> str:
-    labels = labels_of(obj)
-    owner = next(iter(obj["metadata"].get("ownerReferences") or ()), None)
-    if owner is not None:
-        return f" ({owner['kind']} {owner['name']})"
-    if chart := labels.get("helm.sh/chart"):
-        return f" (Helm chart {chart})"
-    return f" ({labels[MANAGED_BY_LABEL]})" if labels.get(MANAGED_BY_LABEL) else ""
-
-
-def planned_result(wanted: DevicePlugin) -> dict[str, t.Any]:
-    """The ``device_plugin`` result of a cluster that is only planned: nothing is known of its nodes."""
-    return result(wanted, {configuration.name: (None, None, ()) for configuration in wanted.configurations})
+def planned_result(design: Design) -> dict[str, t.Any]:
+    """The result for a cluster that is only planned: nothing is known about nodes."""
+    return result(design, {part.name: (None, None, []) for part in design.parts}, [])
 
 
 def result(
-    wanted: DevicePlugin, seen: t.Mapping[str, tuple[int | None, int | None, t.Sequence[t.Mapping[str, t.Any]]]]
+    design: Design,
+    seen: t.Mapping[str, tuple[int | None, int | None, t.Sequence[t.Mapping[str, t.Any]]]],
+    installed: t.Sequence[str],
 ) -> dict[str, t.Any]:
     """The ``device_plugin`` result; ``seen`` has desired nodes, ready nodes and the nodes of each configuration."""
+    plugin = design.plugin
     return {
-        "namespace": wanted.namespace,
-        "image": wanted.image.reference,
-        "configurations": [
-            _configuration_result(wanted, configuration, *seen[configuration.name]) for configuration in wanted.configurations
-        ],
+        "namespace": plugin.namespace,
+        "image": plugin.image.reference,
+        "versions": {"installed": list(installed), "pinned": plugin.image.digest or plugin.image.tag, "newest_known": NEWEST_KNOWN},
+        "configurations": [_configuration_result(part, *seen[part.name]) for part in design.parts],
     }
 
 
-def _configuration_result(
-    wanted: DevicePlugin, configuration: Configuration, desired: int | None, ready: int | None, nodes: t.Sequence[t.Mapping[str, t.Any]]
-) -> dict[str, t.Any]:
-    name = manifests.object_name(configuration.name)
+def installed_versions(daemon_sets: t.Iterable[Object]) -> list[str]:
+    """The versions (tag, or what stands for it) that our plugin's DaemonSets run."""
+    images = {
+        container["image"]
+        for obj in daemon_sets
+        if manifests.is_ours(labels_of(obj)) and component_of(obj) == manifests.DEVICE_PLUGIN
+        for container in obj["spec"]["template"]["spec"]["containers"]
+        if container["name"] == manifests.CONTAINER
+    }
+    return sorted({_version(image) for image in images})
+
+
+def _version(image: str) -> str:
+    name, _at, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return tag or digest
+
+
+def _configuration_result(part: Part, desired: int | None, ready: int | None, nodes: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+    def daemon_set(component: str) -> str | None:
+        return manifests.object_name(part.name, component) if component in part.hashes else None
+
     return {
-        "name": configuration.name,
-        "daemon_set": name,
-        "config_map": name,
-        "hash": manifests.content_hash(wanted, configuration),
+        "name": part.name,
+        "daemon_set": daemon_set(manifests.DEVICE_PLUGIN),
+        "mps_daemon_set": daemon_set(manifests.MPS_DAEMON),
+        "feature_discovery_daemon_set": daemon_set(manifests.FEATURE_DISCOVERY),
+        "config_map": manifests.object_name(part.name),
+        "hash": part.hashes[manifests.DEVICE_PLUGIN],
         "desired_nodes": desired,
         "ready_nodes": ready,
         "nodes": list(nodes),

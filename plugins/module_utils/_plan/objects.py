@@ -10,7 +10,14 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import Object, kind_of, name_of, namespace_of, target_of
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
+    Object,
+    annotations_of,
+    kind_of,
+    name_of,
+    namespace_of,
+    target_of,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, Wait
 
 _SERVERS_OWN = frozenset(("managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"))
@@ -44,10 +51,11 @@ def apply_plan(comparison: Comparison) -> Plan:
     return Plan(steps=(step,), before=before, after=after)
 
 
-def delete_plan(obj: Object, *, reason: str) -> Plan:
-    """One delete of this very object."""
+def delete_plan(obj: Object, *, reason: str, policy: str | None = None) -> Plan:
+    """One delete of this very object; ``policy`` says what becomes of its dependents (Orphan: they stay), which else go first."""
     kind, target = kind_of(obj), target_of(obj)
-    step = Step(action=f"kubernetes:delete {kind.resource}", target=target, effect="delete", reason=reason, request=_reference(obj))
+    request = _reference(obj) | ({"propagationPolicy": policy} if policy else {})
+    step = Step(action=f"kubernetes:delete {kind.resource}", target=target, effect="delete", reason=reason, request=request)
     shown = f"{kind.resource} {target}"
     return Plan(steps=(step,), before={shown: _content(obj)}, after={shown: None})
 
@@ -61,6 +69,24 @@ def _reference(obj: Object) -> dict[str, t.Any]:
     kind, namespace = kind_of(obj), namespace_of(obj)
     metadata = {"name": name_of(obj), "uid": obj["metadata"].get("uid"), **({"namespace": namespace} if namespace else {})}
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
+
+
+def is_in_force(manifest: Object, live: Object | None, mark: str) -> bool:
+    """Whether an object was applied from this very manifest, by its annotation ``mark``, and still has all of it.
+
+    Then a dry run would say nothing new: what the manifest does not set is not ours to change.
+    """
+    if live is None or annotations_of(live).get(mark) != annotations_of(manifest).get(mark):
+        return False
+    return all(_includes(live.get(key), value) for key, value in manifest.items() if key not in ("apiVersion", "kind"))
+
+
+def _includes(live: t.Any, wanted: t.Any) -> bool:
+    if isinstance(wanted, t.Mapping):
+        return isinstance(live, t.Mapping) and all(_includes(live.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, (list, tuple)):
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(_includes, live, wanted))
+    return bool(live == wanted)
 
 
 def changed_paths(before: Object, after: Object) -> dict[str, tuple[t.Any, t.Any]]:

@@ -8,28 +8,41 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin
+from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import DevicePlugin
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Catalog, Node
-from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_RESOURCE
-from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import Object, annotations_of, is_deleting, name_of
-from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import selects
+from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import DEVICE_PLUGIN_CONFIG_LABEL
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import Object, is_deleting, is_ready, name_of, namespace_of
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.design import Design, Part, component_of, hash_of
 
 _HOPELESS_REASONS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError")
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff")
 _IMAGE_REFUSALS = ("not found", "denied", "unauthorized", "403 forbidden")
 _RESTARTS = 2  # a container that has ended this often before is not starting up any more
 _DAEMON_SET_TOLERATES = "node.kubernetes.io/"  # the DaemonSet controller adds tolerations for these
+_PROGRAMS = {manifests.MPS_DAEMON: "MPS control daemon", manifests.DEVICE_PLUGIN: "plugin"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Why something is not as it should be. ``hopeless``: waiting longer will not help. ``pod`` and ``container``: whose log says more."""
+
+    why: str = ""
+    hopeless: bool = False
+    pod: str = ""
+    container: str = ""
+
+
+_FINE = Trouble()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A node that a configuration selects: what it should advertise, what it does, and where these differ, why.
+    """A resource of a node that a configuration selects: how many it should advertise, how many it does, and where these differ, why.
 
-    ``expected`` is None where the number of its GPUs is not known: then any multiple of the replicas but 0 will do. ``hopeless``: waiting
-    longer will not help.
+    ``expected`` is None where the number of its GPUs is not known: then any multiple of one GPU's but 0 will do.
     """
 
     configuration: str
@@ -37,8 +50,15 @@ class Row:
     resource: str
     expected: int | None
     advertised: int
-    why: str = ""
-    hopeless: bool = False
+    trouble: Trouble = _FINE
+
+    @property
+    def why(self) -> str:
+        return self.trouble.why
+
+    def explained(self, log: str) -> Row:
+        """The same with what a crashed container has written last."""
+        return replace(self, trouble=replace(self.trouble, why=f"{self.why}; its log: {log}")) if log else self
 
     def to_dict(self) -> dict[str, t.Any]:
         return {"name": self.node, "resource": self.resource, "expected": self.expected, "advertised": self.advertised}
@@ -49,6 +69,7 @@ class Rollout:
     """A DaemonSet's rollout, as ``kubectl rollout status`` judges it. ``desired`` and ``ready`` are None where there is no DaemonSet."""
 
     configuration: str
+    component: str
     daemon_set: str
     desired: int | None
     ready: int | None
@@ -77,33 +98,42 @@ class Status:
 
     @property
     def hopeless(self) -> bool:
-        return any(row.hopeless for row in self.rows)
+        return any(row.trouble.hopeless for row in self.rows)
+
+    def of(self, nodes: t.Container[str]) -> list[Row]:
+        """The rows of these nodes."""
+        return [row for row in self.rows if row.node in nodes]
 
     def seen(self) -> dict[str, tuple[int | None, int | None, list[dict[str, t.Any]]]]:
         """Configuration -> (desired nodes, ready nodes, its nodes), for the result."""
-        nodes: dict[str, list[dict[str, t.Any]]] = {rollout.configuration: [] for rollout in self.rollouts}
+        plugins = [rollout for rollout in self.rollouts if rollout.component == manifests.DEVICE_PLUGIN]
+        nodes: dict[str, list[dict[str, t.Any]]] = {rollout.configuration: [] for rollout in plugins}
         for row in self.rows:
             nodes[row.configuration].append(row.to_dict())
-        return {r.configuration: (r.desired, r.ready, nodes[r.configuration]) for r in self.rollouts}
+        return {r.configuration: (r.desired, r.ready, nodes[r.configuration]) for r in plugins}
 
 
 def judge(
-    wanted: DevicePlugin, *, daemon_sets: t.Iterable[Object], nodes: t.Iterable[Node], pods: t.Iterable[Object], catalog: Catalog
+    design: Design, *, daemon_sets: t.Iterable[Object], nodes: t.Iterable[Node], pods: t.Iterable[Object], catalog: Catalog
 ) -> Status:
-    """How things stand. ``pods`` are those of our plugin; nodes that are going away are not waited for."""
+    """How things stand. ``pods`` are those of our programs; nodes that are going away are not waited for.
+
+    GPU feature discovery is not waited for on nodes: it labels them for people, nothing here depends on it.
+    """
     live = {name_of(obj): obj for obj in daemon_sets}
     by_node: dict[str, list[Object]] = {}
     for pod in pods:
         if not is_deleting(pod) and (node_name := pod["spec"].get("nodeName")):
             by_node.setdefault(node_name, []).append(pod)
-    staying = [node for node in nodes if not node.deleting]
     rows = [
-        _row(wanted, configuration, node, by_node.get(node.name, []), catalog)
-        for configuration in wanted.configurations
-        for node in staying
-        if selects(configuration.terms, node.labels)
+        row
+        for node in nodes
+        if not node.deleting and (part := design.part_of(node))
+        for row in _rows(design.plugin, part, node, by_node.get(node.name, []), catalog)
     ]
-    rollouts = [_rollout(configuration, live.get(manifests.object_name(configuration.name))) for configuration in wanted.configurations]
+    order = {part.name: index for index, part in enumerate(design.parts)}
+    rows.sort(key=lambda row: order[row.configuration])
+    rollouts = [_rollout(part, component, live) for part in design.parts for component in part.hashes]
     return Status(rollouts=tuple(rollouts), rows=tuple(rows))
 
 
@@ -121,13 +151,14 @@ def _number(row: Row) -> str:
     return "some" if row.expected is None else str(row.expected)
 
 
-def _rollout(configuration: Configuration, obj: Object | None) -> Rollout:
-    name = manifests.object_name(configuration.name)
-    if obj is None:
-        return Rollout(configuration=configuration.name, daemon_set=name, desired=None, ready=None)
+def _rollout(part: Part, component: str, live: t.Mapping[str, Object]) -> Rollout:
+    name = manifests.object_name(part.name, component)
+    if (obj := live.get(name)) is None:
+        return Rollout(configuration=part.name, component=component, daemon_set=name, desired=None, ready=None)
     status = obj.get("status") or {}
     return Rollout(
-        configuration=configuration.name,
+        configuration=part.name,
+        component=component,
         daemon_set=name,
         desired=status.get("desiredNumberScheduled", 0),
         ready=status.get("numberReady", 0),
@@ -136,51 +167,74 @@ def _rollout(configuration: Configuration, obj: Object | None) -> Rollout:
     )
 
 
-def _row(wanted: DevicePlugin, configuration: Configuration, node: Node, pods: list[Object], catalog: Catalog) -> Row:
-    sharing = configuration.sharing
+def _rows(plugin: DevicePlugin, part: Part, node: Node, pods: list[Object], catalog: Catalog) -> list[Row]:
+    """One for each resource that the node should advertise, and for each other one of NVIDIA's that it still does."""
     gpus = node.gpus(catalog)
-    expected = None if gpus is None else sharing.advertised(gpus)
-    advertised = node.allocatable.get(sharing.resource, 0)
-    current = [pod for pod in pods if annotations_of(pod).get(manifests.HASH_ANNOTATION) == manifests.content_hash(wanted, configuration)]
-    why, hopeless = _trouble(wanted, node, pods, current)
-    if not why:
-        why = _mismatch(configuration, node, expected)
-    return Row(
-        configuration=configuration.name,
-        node=node.name,
-        resource=sharing.resource,
-        expected=expected,
-        advertised=advertised,
-        why=why,
-        hopeless=hopeless,
+    shares = {name: count for name, count in part.shares["resources"].items() if count}
+    of_node = _trouble(plugin, part, node, pods)
+    rows = []
+    for name in (*shares, *sorted(name for name, count in node.allocatable.items() if count and name not in shares)):
+        share, seen = shares.get(name, 0), node.allocatable.get(name, 0)
+        expected = 0 if not share else None if gpus is None else share * gpus
+        trouble = of_node if of_node.why else Trouble(why=_mismatch(node, pods, name, share, expected))
+        rows.append(
+            Row(configuration=part.name, node=node.name, resource=name, expected=expected, advertised=seen, trouble=trouble),
+        )
+    return rows
+
+
+def _trouble(plugin: DevicePlugin, part: Part, node: Node, pods: list[Object]) -> Trouble:
+    """Why the node's programs do not run as they should. The MPS control daemon comes first: the plugin waits for it."""
+    if not node.ready:
+        return Trouble(why="node is not Ready")
+    for component in (manifests.MPS_DAEMON, manifests.DEVICE_PLUGIN):
+        running = [pod for pod in pods if component_of(pod) == component]
+        wanted = part.hashes.get(component)
+        if wanted is None and running:
+            return Trouble(why=f"pod {name_of(running[0])}: the MPS control daemon of the previous configuration still runs")
+        if wanted is not None and (found := _program(plugin, component, wanted, node, running)).why:
+            return found
+    return _FINE
+
+
+def _program(plugin: DevicePlugin, component: str, wanted: str, node: Node, pods: list[Object]) -> Trouble:
+    current = [pod for pod in pods if hash_of(pod) == wanted]
+    if current:
+        return _pod_trouble(current[0])
+    program = _PROGRAMS[component]
+    if pods:
+        return Trouble(why=f"pod {name_of(pods[0])} still runs the previous configuration")
+    if taint := _untolerated(plugin, node):
+        return Trouble(why=f"no {program} pod: its taint {taint} is not tolerated; see the option tolerations")
+    label = node.labels.get(DEVICE_PLUGIN_CONFIG_LABEL)
+    known = [f"label {DEVICE_PLUGIN_CONFIG_LABEL}={label}" if label else f"no label {DEVICE_PLUGIN_CONFIG_LABEL}", node.os_image]
+    return Trouble(why=f"no {program} pod yet ({', '.join(word for word in known if word)})")
+
+
+def _pod_trouble(pod: Object) -> Trouble:
+    status = pod.get("status") or {}
+    if is_ready(pod):
+        return _FINE
+    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    container: t.Mapping[str, t.Any] = next((one for one in containers if not one.get("ready")), {})
+    waiting = (container.get("state") or {}).get("waiting") or {}
+    reason = waiting.get("reason") or status.get("reason") or status.get("phase", "Pending")
+    said = [reason, waiting.get("message") or status.get("message") or _unscheduled(status) or "", _last_end(container)]
+    if reason == "Running":
+        said = [f"Running, container {container.get('name', '')} is not ready".replace("  ", " ")]
+    crashed = bool((container.get("lastState") or {}).get("terminated"))
+    return Trouble(
+        why=f"pod {name_of(pod)}: {': '.join(part for part in said if part)}",
+        hopeless=_is_hopeless(waiting, container),
+        pod=f"{namespace_of(pod)}/{name_of(pod)}" if crashed else "",
+        container=container.get("name", "") if crashed else "",
     )
 
 
-def _trouble(wanted: DevicePlugin, node: Node, pods: list[Object], current: list[Object]) -> tuple[str, bool]:
-    """(why the plugin does not run on the node as it should, whether waiting is of no use); ("", False) where it does."""
-    if not node.ready:
-        return "node is not Ready", False
-    if not current:
-        if pods:
-            return f"pod {name_of(pods[0])} still runs the previous configuration", False
-        taint = _untolerated(wanted, node)
-        return (
-            (f"no plugin pod: its taint {taint} is not tolerated; see the option tolerations", False)
-            if taint
-            else ("no plugin pod yet", False)
-        )
-    return _pod_trouble(current[0])
-
-
-def _pod_trouble(pod: Object) -> tuple[str, bool]:
-    status = pod.get("status") or {}
-    if any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions") or ()):
-        return "", False
-    container: t.Mapping[str, t.Any] = next(iter(status.get("containerStatuses") or ()), {})
-    waiting = (container.get("state") or {}).get("waiting") or {}
-    reason = waiting.get("reason") or status.get("reason") or status.get("phase", "Pending")
-    said = [reason, waiting.get("message") or status.get("message") or "", _last_end(container)]
-    return f"pod {name_of(pod)}: {': '.join(part for part in said if part)}", _is_hopeless(waiting, container)
+def _unscheduled(status: Object) -> str:
+    """The scheduler's words for a pod that it has not placed."""
+    conditions = status.get("conditions") or ()
+    return next((item.get("message", "") for item in conditions if item["type"] == "PodScheduled" and item["status"] == "False"), "")
 
 
 def _last_end(container: t.Mapping[str, t.Any]) -> str:
@@ -195,21 +249,25 @@ def _is_hopeless(waiting: t.Mapping[str, t.Any], container: t.Mapping[str, t.Any
     return reason in _HOPELESS_REASONS or (reason == "CrashLoopBackOff" and container.get("restartCount", 0) >= _RESTARTS)
 
 
-def _mismatch(configuration: Configuration, node: Node, expected: int | None) -> str:
-    """Why a node whose plugin runs does not advertise what it should; empty where it does."""
-    sharing = configuration.sharing
-    seen, capacity = node.allocatable.get(sharing.resource, 0), node.capacity.get(sharing.resource, 0)
+def _mismatch(node: Node, pods: list[Object], name: str, share: int, expected: int | None) -> str:
+    """Why a resource of a node whose programs run is not what it should be; empty where it is. An old name at 0 is gone."""
+    seen, capacity = node.allocatable.get(name, 0), node.capacity.get(name, 0)
+    if not share:
+        return f"{name} {seen} is still advertised"
     if seen < capacity:
-        return f"{capacity - seen} of {capacity} devices are unhealthy"
-    if seen != expected if expected is not None else (not seen or seen % sharing.replicas):
+        pod = next((name_of(pod) for pod in pods if component_of(pod) == manifests.DEVICE_PLUGIN), "")
+        return (
+            f"{capacity - seen} of {capacity} devices are unhealthy (see XID in the log of pod {pod}); "
+            "they stay so until that pod restarts: delete it when the GPU is sound"
+        )
+    if seen != expected if expected is not None else (not seen or seen % share):
         return "the plugin is ready, the kubelet has not said so yet" if not seen else "the plugin is ready with another number"
-    other = GPU_RESOURCE if sharing.rename else f"{GPU_RESOURCE}.shared"
-    return f"{other} {node.allocatable[other]} is still advertised" if node.allocatable.get(other) else ""
+    return ""
 
 
-def _untolerated(wanted: DevicePlugin, node: Node) -> str:
-    """The node's first taint that keeps the plugin off it, in Kubernetes' spelling; empty where there is none."""
-    tolerations = manifests.tolerations(wanted)
+def _untolerated(plugin: DevicePlugin, node: Node) -> str:
+    """The node's first taint that keeps our programs off it, in Kubernetes' spelling; empty where there is none."""
+    tolerations = manifests.tolerations(plugin)
     for taint in node.taints:
         if taint.get("effect") == "PreferNoSchedule" or taint["key"].startswith(_DAEMON_SET_TOLERATES):
             continue
@@ -226,8 +284,3 @@ def _tolerates(toleration: t.Mapping[str, str], taint: t.Mapping[str, t.Any]) ->
     if toleration.get("key", taint["key"]) != taint["key"]:
         return False
     return toleration.get("operator", "Equal") == "Exists" or toleration.get("value", "") == (taint.get("value") or "")
-
-
-def is_selected(wanted: DevicePlugin, node: Node) -> bool:
-    """Whether any configuration selects the node."""
-    return any(selects(configuration.terms, node.labels) for configuration in wanted.configurations)

@@ -13,8 +13,9 @@ their server, the compute mode changes); NVIDIA MIG User Guide (no process may h
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import NVIDIA, Node
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
     NODE,
@@ -28,10 +29,17 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
     target_of,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pod_requests import effective_requests
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, combine
 
 CORDON_ANNOTATION = "gpuops.eks/cordoned"
 MPS = "mps"
+
+#: Options of the module that say how nodes come to another way of sharing.
+ROLLOUT_OPTIONS: dict[str, dict[str, t.Any]] = {
+    "replace": {"type": "bool", "default": False},
+    "drain": {"type": "bool", "default": False},
+    "max_unavailable": {"type": "int", "default": 1},
+}
 
 _MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 _FINISHED = ("Succeeded", "Failed")
@@ -45,8 +53,7 @@ Shares = t.Mapping[str, t.Any]
 class Seen:
     """A node that a configuration selects, and our pods on it. ``present`` is None where no pod says what the node does.
 
-    ``stale`` are our pods that have to be made again, the MPS control daemon first; ``daemon`` says whether one of them, or one that must
-    go, is an MPS control daemon.
+    ``daemons`` are MPS control daemons and ``plugins`` pods of the plugin that have to be made again, or to go.
     """
 
     node: Node
@@ -54,8 +61,8 @@ class Seen:
     wanted: Shares
     gpus: int | None = None
     present: Shares | None = None
-    stale: tuple[Object, ...] = ()
-    daemon: bool = False
+    daemons: tuple[Object, ...] = ()
+    plugins: tuple[Object, ...] = ()
 
     @property
     def cordoned(self) -> bool:
@@ -79,6 +86,15 @@ class Move:
     def why(self) -> str:
         return "; ".join(self.reasons)
 
+    def with_holders(self, pods: t.Iterable[Object]) -> Move:
+        """The same with those of these pods that hold GPUs."""
+        return replace(self, holders=tuple(pod for pod in pods if holds(pod, self.seen)))
+
+    def leaving(self, pods: t.Iterable[Object]) -> list[Object]:
+        """Those of these pods that have to leave and still hold GPUs."""
+        uids = {pod["metadata"].get("uid") for pod in self.holders if not _of_daemon_set(pod)}
+        return [pod for pod in pods if pod["metadata"].get("uid") in uids and holds(pod, self.seen)]
+
     @property
     def evicted(self) -> list[Object]:
         """The pods that are asked to leave; those of DaemonSets would come straight back."""
@@ -90,10 +106,20 @@ class Move:
         return [pod for pod in self.evicted if controller_of(pod) is None]
 
 
+def rollout_faults(params: t.Mapping[str, t.Any]) -> list[Fault]:
+    """What is wrong with these options beyond their types."""
+    number = params.get("max_unavailable")
+    if not isinstance(number, int) or isinstance(number, bool) or number >= 1:
+        return []
+    return [
+        Fault(path="max_unavailable", value=number, allowed="an integer of at least 1, nodes at once", source="the collection's options")
+    ]
+
+
 def may_need_drain(seen: Seen) -> bool:
     """Whether the node's pods have to be looked at: some ways of sharing give fewer shares, or take all clients' server."""
     if seen.present is None:
-        return seen.daemon
+        return bool(seen.daemons)
     before, after = seen.present["resources"], seen.wanted["resources"]
     return bool(_always(seen)) or any(count > after.get(name, 0) for name, count in before.items())
 
@@ -122,16 +148,16 @@ def _always(seen: Seen) -> list[str]:
     wanted, present = seen.wanted, seen.present
     to_mps = wanted["strategy"] == MPS
     if present is None:
-        return ["out of MPS"] if seen.daemon and not to_mps else []
+        return ["out of MPS"] if seen.daemons and not to_mps else []
     from_mps = present["strategy"] == MPS
     found = []
     if to_mps and not from_mps:
         found.append("into MPS")
-    elif (from_mps and not to_mps) or (seen.daemon and not to_mps):
+    elif (from_mps and not to_mps) or (seen.daemons and not to_mps):
         found.append("out of MPS")
     elif to_mps and present["replicas"] != wanted["replicas"]:
         found.append(f"MPS replicas {present['replicas']} to {wanted['replicas']}")
-    elif to_mps and seen.daemon:
+    elif to_mps and seen.daemons:
         found.append("the MPS control daemon restarts")
     if (present.get("mig") or None) != (wanted.get("mig") or None):
         found.append(f"MIG {_mig(present)} to {_mig(wanted)}")
@@ -202,6 +228,19 @@ def batches(found: t.Sequence[Move], size: int) -> list[list[Move]]:
     return [list(found[start : start + size]) for start in range(0, len(found), size)]
 
 
+def batch_plan(batch: t.Sequence[Move]) -> Plan:
+    """All calls for nodes that are unavailable together, in their order; what is waited for in between makes no call of its own."""
+    return combine(
+        [
+            *map(cordon, batch),
+            *map(evict, batch),
+            *(restart(move.node, move.seen.daemons) for move in batch),
+            *(restart(move.node, move.seen.plugins) for move in batch),
+            *(uncordon(move.node) for move in batch),
+        ]
+    )
+
+
 def cordon(move: Move) -> Plan:
     """Mark the node as ours to uncordon and keep new pods off it; nothing where that is done."""
     if move.seen.cordoned:
@@ -248,9 +287,9 @@ def _eviction(pod: Object, reason: str) -> Step:
     return Step(action="kubernetes:create pods/eviction", target=target_of(pod), effect="delete", reason=reason, request=request)
 
 
-def restart(seen: Seen) -> Plan:
-    """Delete our pods that have to be made again, or to go, in their order."""
-    return Plan(steps=tuple(delete_pod(pod, f"node {seen.node.name}: to run with the new configuration") for pod in seen.stale))
+def restart(node: Node, pods: t.Iterable[Object]) -> Plan:
+    """Delete pods of ours that have to be made again, or to go."""
+    return Plan(steps=tuple(delete_pod(pod, f"node {node.name}: to run with the new configuration") for pod in pods))
 
 
 def delete_pod(pod: Object, reason: str) -> Step:

@@ -10,15 +10,14 @@ import typing as t
 import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin, Image
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Node
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import CONFIG_MAP
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
+from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_conflicts
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin import (
-    Observed,
-    conflicts,
-    foreign_plugins,
-    plan_present,
-    wanted_objects,
-)
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.design import Design
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin import Way, foreign_plugins, plan_begin, wanted_objects
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_observed import Observed
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
 
 DEFAULT = Configuration(name="default")
 POOL = Configuration(name="pool", node_selector={"pool": "a"})
@@ -26,6 +25,14 @@ POOL = Configuration(name="pool", node_selector={"pool": "a"})
 
 def plugin(*configurations: Configuration, **more: t.Any) -> DevicePlugin:
     return DevicePlugin(**{"namespace": "gpu", "image": Image(), "configurations": configurations, **more})
+
+
+def conflicts(wanted: DevicePlugin, observed: Observed, *, replace: bool = False) -> list[str]:
+    return device_plugin_conflicts.conflicts(Design.of(wanted, feature_discovery=False), observed, {}, replace=replace)
+
+
+def plan_present(wanted: DevicePlugin, observed: Observed) -> Plan:
+    return plan_begin(Design.of(wanted, feature_discovery=False), observed, Way())
 
 
 def daemon_set(**container: t.Any) -> dict[str, t.Any]:
@@ -93,7 +100,7 @@ def test_a_purge_leaves_no_node_without_a_device_plugin(
     leftover: Configuration, wanted: tuple[Configuration, ...], labels: dict[str, str], stays: bool
 ) -> None:
     live = (manifests.daemon_set(plugin(leftover), leftover), manifests.config_map(plugin(leftover), leftover))
-    observed = Observed(daemon_sets=live[:1], config_maps=live[1:], nodes=(Node(name="n1", labels=labels),))
+    observed = Observed(daemon_sets=live[:1], others={CONFIG_MAP: live[1:]}, nodes=(Node(name="n1", labels=labels),))
     plan = plan_present(plugin(*wanted, purge=True), observed)
     assert [step.effect for step in plan.steps].count("delete") == (0 if stays else 2)
     assert conflicts(plugin(*wanted, purge=True), observed) == []
@@ -230,7 +237,7 @@ def test_what_another_tool_keeps_is_said_and_left_alone(mark: dict[str, t.Any], 
     before, after = plugin(DEFAULT), plugin(DEFAULT, image=Image(tag="v0.18.2"))
     kept = marked(manifests.daemon_set(before, DEFAULT), mark)
     observed = Observed(
-        namespace=manifests.namespace("gpu"), daemon_sets=(kept,), config_maps=(manifests.config_map(before, DEFAULT),), nodes=()
+        namespace=manifests.namespace("gpu"), daemon_sets=(kept,), others={CONFIG_MAP: (manifests.config_map(before, DEFAULT),)}, nodes=()
     )
     assert conflicts(after, observed) == []
     plan = plan_present(after, observed)

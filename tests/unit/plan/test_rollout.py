@@ -10,9 +10,10 @@ import typing as t
 import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin, Image
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Hardware, Node
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Mig, Sharing
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.rollout import Row, Status, judge, table
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.design import Design
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.rollout import Row, Status, Trouble, judge, table
 
 SHARED = Configuration(name="shared", sharing=Sharing(strategy="time_slicing", replicas=4))
 RENAMED = Configuration(name="shared", sharing=Sharing(strategy="time_slicing", replicas=4, rename=True))
@@ -24,14 +25,25 @@ def plugin(configuration: Configuration = SHARED) -> DevicePlugin:
     return DevicePlugin(namespace="gpu", image=Image(), configurations=(configuration,))
 
 
+def design(wanted: DevicePlugin) -> Design:
+    return Design.of(wanted, feature_discovery=False)
+
+
 def node(allocatable: dict[str, int], *, capacity: dict[str, int] | None = None, kind: str = "g5.12xlarge", **more: t.Any) -> Node:
     labels = {"nvidia.com/device-plugin.config": "shared", "node.kubernetes.io/instance-type": kind}
     return Node(name="n", labels=labels, allocatable=allocatable, capacity=allocatable if capacity is None else capacity, **more)
 
 
-def pod(wanted: DevicePlugin, status: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-    annotations = {manifests.HASH_ANNOTATION: manifests.content_hash(wanted, wanted.configurations[0])}
-    return {"metadata": {"name": "p", "annotations": annotations}, "spec": {"nodeName": "n"}, "status": status or READY}
+def pod(wanted: DevicePlugin, status: dict[str, t.Any] | None = None, component: str = manifests.DEVICE_PLUGIN) -> dict[str, t.Any]:
+    annotations = {manifests.HASH_ANNOTATION: manifests.content_hash(wanted, wanted.configurations[0], component)}
+    labels = {manifests.COMPONENT_LABEL: component}
+    metadata = {
+        "name": "p" if component == manifests.DEVICE_PLUGIN else "d",
+        "namespace": "gpu",
+        "annotations": annotations,
+        "labels": labels,
+    }
+    return {"metadata": metadata, "spec": {"nodeName": "n"}, "status": status or READY}
 
 
 def daemon_set(desired: int = 1, ready: int = 1, updated: int = 1, observed: int = 1) -> dict[str, t.Any]:
@@ -40,7 +52,7 @@ def daemon_set(desired: int = 1, ready: int = 1, updated: int = 1, observed: int
 
 
 def look(seen: Node, *pods: dict[str, t.Any], wanted: DevicePlugin | None = None, obj: dict[str, t.Any] | None = None) -> Status:
-    return judge(wanted or plugin(), daemon_sets=[obj or daemon_set()], nodes=[seen], pods=pods, catalog=CATALOG)
+    return judge(design(wanted or plugin()), daemon_sets=[obj or daemon_set()], nodes=[seen], pods=pods, catalog=CATALOG)
 
 
 def waiting(reason: str, message: str = "", restarts: int = 0) -> dict[str, t.Any]:
@@ -59,14 +71,17 @@ def test_done_when_the_node_advertises_its_gpus_times_the_replicas() -> None:
     [
         (node({"nvidia.com/gpu": 4}), "the plugin is ready with another number"),
         (node({}), "the plugin is ready, the kubelet has not said so yet"),
-        (node({"nvidia.com/gpu": 12}, capacity={"nvidia.com/gpu": 16}), "4 of 16 devices are unhealthy"),
+        (
+            node({"nvidia.com/gpu": 12}, capacity={"nvidia.com/gpu": 16}),
+            "4 of 16 devices are unhealthy (see XID in the log of pod p); they stay so until that pod restarts: delete it when the GPU is sound",
+        ),
         (node({"nvidia.com/gpu": 16, "nvidia.com/gpu.shared": 16}), "nvidia.com/gpu.shared 16 is still advertised"),
         (node({"nvidia.com/gpu": 16}, ready=False), "node is not Ready"),
     ],
 )
 def test_what_keeps_a_node(seen: Node, why: str) -> None:
     status = look(seen, pod(plugin()))
-    assert [row.why for row in status.rows] == [why]
+    assert [row.why for row in status.rows if row.why] == [why]
     assert (status.done, status.hopeless) == (False, False)
 
 
@@ -108,9 +123,15 @@ def test_a_pod_of_the_previous_configuration_says_nothing_about_this_one() -> No
 @pytest.mark.parametrize(
     ("taint", "why"),
     [
-        ({"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}, "no plugin pod yet"),
-        ({"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}, "no plugin pod yet"),
-        ({"key": "team", "value": "ml", "effect": "PreferNoSchedule"}, "no plugin pod yet"),
+        (
+            {"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"},
+            "no plugin pod yet (label nvidia.com/device-plugin.config=shared)",
+        ),
+        (
+            {"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"},
+            "no plugin pod yet (label nvidia.com/device-plugin.config=shared)",
+        ),
+        ({"key": "team", "value": "ml", "effect": "PreferNoSchedule"}, "no plugin pod yet (label nvidia.com/device-plugin.config=shared)"),
         (
             {"key": "team", "value": "ml", "effect": "NoSchedule"},
             "no plugin pod: its taint team=ml:NoSchedule is not tolerated; see the option tolerations",
@@ -129,12 +150,75 @@ def test_a_daemon_set_that_is_not_rolled_out(obj: dict[str, t.Any]) -> None:
     assert not look(node({"nvidia.com/gpu": 16}), pod(plugin()), obj=obj).done
 
 
+def test_a_node_without_a_pod_is_known_by_its_label_and_system() -> None:
+    selected = Configuration(name="shared", node_selector={"pool": "a"})
+    bare = Node(name="n", labels={"pool": "a"}, os_image="Amazon Linux 2023.8")
+    found = judge(design(plugin(selected)), daemon_sets=[daemon_set()], nodes=[bare], pods=[], catalog={})
+    assert found.rows[0].why == "no plugin pod yet (no label nvidia.com/device-plugin.config, Amazon Linux 2023.8)"
+
+
+MPS = plugin(Configuration(name="shared", sharing=Sharing(strategy="mps", replicas=5)))
+NOT_READY = {
+    "phase": "Running",
+    "conditions": [{"type": "Ready", "status": "False"}],
+    "containerStatuses": [{"name": "mps-control-daemon-ctr", "ready": False, "state": {"running": {}}}],
+}
+
+
+def mps(status: dict[str, t.Any] | None = None, wanted: DevicePlugin = MPS) -> dict[str, t.Any]:
+    return pod(wanted, status, manifests.MPS_DAEMON)
+
+
+@pytest.mark.parametrize(
+    ("pods", "why"),
+    [
+        ((pod(MPS), mps()), ""),
+        ((pod(MPS),), "no MPS control daemon pod yet (label nvidia.com/device-plugin.config=shared)"),
+        ((pod(MPS), mps(NOT_READY)), "pod d: Running, container mps-control-daemon-ctr is not ready"),
+        (
+            (pod(MPS, waiting("CrashLoopBackOff", restarts=5)), mps(NOT_READY)),
+            "pod d: Running, container mps-control-daemon-ctr is not ready",
+        ),
+        ((mps(),), "no plugin pod yet (label nvidia.com/device-plugin.config=shared)"),
+    ],
+)
+def test_the_mps_control_daemon_is_part_of_it_and_comes_first(pods: tuple[dict[str, t.Any], ...], why: str) -> None:
+    sets = [daemon_set(), {**daemon_set(), "metadata": {"name": "nvidia-mps-shared", "generation": 1}}]
+    found = judge(design(MPS), daemon_sets=sets, nodes=[node({"nvidia.com/gpu": 20})], pods=pods, catalog=CATALOG)
+    assert ([row.why for row in found.rows], found.done, found.hopeless) == ([why], not why, False)
+
+
+def test_a_control_daemon_that_should_be_gone_is_named() -> None:
+    found = look(node({"nvidia.com/gpu": 16}), pod(plugin()), mps())
+    assert found.rows[0].why == "pod d: the MPS control daemon of the previous configuration still runs"
+
+
+def test_every_mig_profile_has_a_row_and_whole_gpus_beside_them_are_said() -> None:
+    layout = Mig(strategy="mixed", layout={"1g.5gb": 2, "2g.10gb": 1})
+    wanted = plugin(Configuration(name="shared", mig=layout))
+    seen = node({"nvidia.com/mig-1g.5gb": 8, "nvidia.com/mig-2g.10gb": 3, "nvidia.com/gpu": 1})
+    found = look(seen, pod(wanted), wanted=wanted)
+    assert [(row.resource, row.expected, row.advertised, row.why) for row in found.rows] == [
+        ("nvidia.com/mig-1g.5gb", 8, 8, ""),
+        ("nvidia.com/mig-2g.10gb", 4, 3, "the plugin is ready with another number"),
+        ("nvidia.com/gpu", 0, 1, "nvidia.com/gpu 1 is still advertised"),
+    ]
+
+
+def test_a_crashed_container_is_named_and_its_log_is_shown() -> None:
+    ended = {"name": "c", "ready": False, "restartCount": 1, "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}}
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": [ended]}
+    (row,) = look(node({}), pod(plugin(), status)).rows
+    assert (row.trouble.pod, row.trouble.container) == ("gpu/p", "c")
+    assert row.explained("no NVIDIA GPU found").why.endswith("; its log: no NVIDIA GPU found")
+
+
 def test_no_nodes_is_done() -> None:
-    assert judge(plugin(), daemon_sets=[daemon_set(0, 0, 0)], nodes=[], pods=[], catalog={}).done
+    assert judge(design(plugin()), daemon_sets=[daemon_set(0, 0, 0)], nodes=[], pods=[], catalog={}).done
 
 
 def test_a_daemon_set_that_is_not_there_is_unknown() -> None:
-    status = judge(plugin(), daemon_sets=[], nodes=[], pods=[], catalog={})
+    status = judge(design(plugin()), daemon_sets=[], nodes=[], pods=[], catalog={})
     assert status.seen() == {"shared": (None, None, [])}
     assert not status.done
 
@@ -145,7 +229,9 @@ def test_nodes_that_go_away_are_not_waited_for() -> None:
 
 def test_the_table_has_the_rows_with_a_reason() -> None:
     good = Row(configuration="c", node="good", resource="nvidia.com/gpu", expected=4, advertised=4)
-    bad = Row(configuration="c", node="bad", resource="nvidia.com/gpu", expected=None, advertised=0, why="no plugin pod yet")
+    bad = Row(
+        configuration="c", node="bad", resource="nvidia.com/gpu", expected=None, advertised=0, trouble=Trouble(why="no plugin pod yet")
+    )
     assert table([good, bad]).splitlines() == [
         "node  configuration  expected             seen  why",
         "bad   c              nvidia.com/gpu some  0     no plugin pod yet",

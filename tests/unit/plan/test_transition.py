@@ -100,7 +100,7 @@ def test_of_an_unknown_number_of_gpus_only_a_name_that_goes_is_known() -> None:
     [(mps(5), mps(5), "the MPS control daemon restarts"), (None, NONE, "out of MPS"), (NONE, NONE, "out of MPS"), (None, mps(5), "")],
 )
 def test_a_control_daemon_that_restarts_or_goes_takes_its_clients_server(present: Shares | None, wanted: Shares, why: str) -> None:
-    node = seen(present, wanted, daemon=True, stale=(pod("nvidia-mps-c-1"),))
+    node = seen(present, wanted, daemons=(pod("nvidia-mps-c-1"),))
     assert [move.why for move in moves([node], {})] == ([why] if why else [])
     assert may_need_drain(node) or not why
 
@@ -164,13 +164,9 @@ def test_nodes_of_an_interrupted_run_come_first_and_as_many_as_may_be_unavailabl
 
 
 def test_the_calls_for_a_node() -> None:
-    stale = (pod("nvidia-mps-c-1", owner=None), pod("nvidia-device-plugin-c-1", owner="DaemonSet"))
-    (move,) = moves([seen(mps(5), NONE, stale=stale, daemon=True)], {"n": [pod()]})
-    steps = [
-        step
-        for plan in (transition.cordon(move), transition.evict(move), transition.restart(move.seen), transition.uncordon(move.node))
-        for step in plan.steps
-    ]
+    daemons, plugins = (pod("nvidia-mps-c-1", owner=None),), (pod("nvidia-device-plugin-c-1", owner="DaemonSet"),)
+    (move,) = moves([seen(mps(5), NONE, daemons=daemons, plugins=plugins)], {"n": [pod()]})
+    steps = transition.batch_plan([move]).steps
     assert [(step.action, step.target, step.effect) for step in steps] == [
         ("kubernetes:patch nodes", "n", "update"),
         ("kubernetes:create pods/eviction", "apps/p", "delete"),
