@@ -16,17 +16,22 @@ description:
   - With O(configurations[].sharing.strategy=mps) a second DaemonSet runs NVIDIA's MPS control daemon, ready once it holds its clients to
     their limits; with O(feature_discovery) another one runs GPU feature discovery, which may write C(NodeFeature) objects of its namespace
     and nothing else.
-  - The objects are applied server-side with the field manager C(gpuops.eks). Each is first tried as a server-side dry run and only
-    written where something would change.
+  - The objects are applied server-side with the field manager C(gpuops.eks). An object that was applied from the very same manifest, and
+    still has all of it, is left alone; any other is first tried as a server-side dry run and only written where something would change.
   - The module never labels nodes. Node pools of this collection carry the label C(nvidia.com/device-plugin.config) from their first
     moment; for other nodes, set it yourself or use O(configurations[].node_selector).
-  - It refuses to work beside a device plugin that somebody else installed, and names it.
+  - What runs or would run beside it on a node is refused by name, with what to choose. These are a device plugin that somebody else installed, the GPU
+    Operator, NVIDIA's DRA driver, Bottlerocket's own plugin and that of EKS Auto Mode, and another tool that applies the same objects.
   - Bottlerocket's NVIDIA variants contain a device plugin. A configuration that selects Bottlerocket nodes is refused with their names;
     choose another O(configurations[].node_selector), or give such nodes a label C(nvidia.com/device-plugin.config) that names no
     configuration, such as C(bottlerocket).
+  - More shares of a GPU, and shares where there were none, come without touching a pod. Into and out of MPS, other MPS replicas, a restart of the MPS
+    control daemon, MIG, and fewer shares or another resource name than pods hold need a drain; see O(drain).
+  - A node in transition is cordoned and has the annotation C(gpuops.eks/cordoned). A run that was interrupted is resumed by running
+    again; what each node does is read from the plugin's pod that runs there.
   - Objects that Argo CD or Flux keeps, by their annotations and labels, are named in a warning and left as they are, and then nothing is waited for.
     M(gpuops.eks.gpu_manifests_info) has what to give such a tool.
-  - In check mode the plan has the writes that a run would make. Where the cluster does not exist yet, these are creates.
+  - In check mode the plan has the writes that a run would make, evictions and cordons included. Where the cluster does not exist yet, these are creates.
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
@@ -124,7 +129,7 @@ options:
             default: mixed
           layout:
             description:
-              - Number of instances of each profile on each GPU, such as C({1g.5gb: 7}). The profiles have to fit on some GPU together.
+              - "Number of instances of each profile on each GPU, such as C({1g.5gb: 7}). The profiles have to fit on some GPU together."
             type: dict
             required: true
       flags:
@@ -138,6 +143,29 @@ options:
       - Whether to remove configurations of this module that O(configurations) does not list.
       - One that selects nodes which no listed configuration selects stays, with a warning that names the nodes, so that no GPU vanishes
         under running pods. A later run removes it when no such node is left.
+    type: bool
+    default: false
+  drain:
+    description:
+      - Whether pods that hold GPUs are evicted where a node has to be drained before it shares its GPUs in another way. They are evicted through the
+        Eviction API, so that PodDisruptionBudgets hold; one that forbids an eviction for longer than O(wait_timeout) ends the run.
+      - Pods of DaemonSets, finished pods and pods without a controller are not evicted. The last ones end the run before it has begun, as
+        they end C(kubectl drain) without C(--force), because nobody would make them again.
+      - With V(false) the module fails where such pods are, and names nodes, pods and reasons. Check mode shows all steps.
+    type: bool
+    default: false
+  max_unavailable:
+    description:
+      - How many nodes at once are drained, or are without a device plugin while ours takes over.
+    type: int
+    default: 1
+  replace:
+    description:
+      - Whether ours takes the place of a device plugin that somebody else installed by NVIDIA's Helm chart, C(eksctl) or a manifest. Its DaemonSet is
+        deleted without its pods, which then go node by node, each replaced by ours. No pod that uses a GPU is restarted.
+      - What is left of a Helm release is named in a warning. One that a controller or a GitOps tool would put back, MPS, and fewer shares than
+        nodes advertise are refused.
+      - It also takes over fields of our objects that another tool applies.
     type: bool
     default: false
   image:
@@ -220,7 +248,8 @@ options:
   wait_timeout:
     description:
       - Seconds to wait until every node that a configuration selects advertises exactly its GPUs times the replicas. The wait ends
-        earlier when a pod's state says that it will not come true.
+        earlier when a pod's state says that it will not come true. With MPS the control daemon has to be ready too.
+      - Each drained node has this time of its own.
     type: int
     default: 600
 seealso:
@@ -276,6 +305,26 @@ EXAMPLES = r"""
           strategy: time_slicing
           replicas: 2
 
+- name: Another way of sharing on nodes with running pods, two nodes at once
+  gpuops.eks.nvidia_device_plugin:
+    cluster_name: demo
+    region: us-west-2
+    configurations:
+      - name: inference
+        sharing:
+          strategy: mps
+          replicas: 5
+    drain: true
+    max_unavailable: 2
+
+- name: Take over from a plugin that was installed by NVIDIA's Helm chart
+  gpuops.eks.nvidia_device_plugin:
+    cluster_name: demo
+    region: us-west-2
+    configurations:
+      - name: default
+    replace: true
+
 - name: Remove the device plugin
   gpuops.eks.nvidia_device_plugin:
     cluster_name: demo
@@ -299,6 +348,27 @@ device_plugin:
       type: str
       returned: always
       sample: nvcr.io/nvidia/k8s-device-plugin:v0.19.3
+    versions:
+      description: Versions of the plugin.
+      type: dict
+      returned: always
+      contains:
+        installed:
+          description: Those that run in the cluster.
+          type: list
+          elements: str
+          returned: always
+          sample: [v0.19.3]
+        pinned:
+          description: The one that is wanted, its digest where there is one.
+          type: str
+          returned: always
+          sample: v0.19.3
+        newest_known:
+          description: The newest that was known when this release of the collection was made.
+          type: str
+          returned: always
+          sample: v0.20.1
     configurations:
       description: The configurations in the order of the option.
       type: list
@@ -315,6 +385,16 @@ device_plugin:
           type: str
           returned: always
           sample: nvidia-device-plugin-inference
+        mps_daemon_set:
+          description: Name of its MPS control daemon's DaemonSet; null without MPS.
+          type: str
+          returned: always
+          sample: null
+        feature_discovery_daemon_set:
+          description: Name of the DaemonSet of GPU feature discovery; null where that does not run.
+          type: str
+          returned: always
+          sample: gpu-feature-discovery-inference
         config_map:
           description: Name of its ConfigMap.
           type: str
@@ -336,7 +416,7 @@ device_plugin:
           returned: always
           sample: 1
         nodes:
-          description: The nodes that it selects.
+          description: The nodes that it selects, each with every resource that it should advertise, or still does.
           type: list
           elements: dict
           returned: always
@@ -352,7 +432,7 @@ device_plugin:
               returned: always
               sample: nvidia.com/gpu
             expected:
-              description: What it should advertise; null where the number of its GPUs is not known.
+              description: What it should advertise; null where the number of its GPUs is not known, 0 for a resource of another configuration.
               type: int
               returned: always
               sample: 10
@@ -367,11 +447,18 @@ plan:
   type: list
   elements: dict
   sample:
-    - action: kubernetes:patch daemonsets.apps
-      target: gpuops-nvidia/nvidia-device-plugin-default
-      effect: create
+    - action: kubernetes:patch nodes
+      target: ip-10-0-37-13.us-west-2.compute.internal
+      effect: update
+      fields:
+        - metadata.annotations[gpuops.eks/cordoned]
+        - spec.unschedulable
+      reason: "drained: into MPS"
+    - action: kubernetes:create pods/eviction
+      target: shop/recommender-6d8f9-x2x7k
+      effect: delete
       fields: []
-      reason: ""
+      reason: "node ip-10-0-37-13.us-west-2.compute.internal: into MPS"
 progress:
   description: What was waited for.
   returned: always
