@@ -154,7 +154,7 @@ options:
                 default: mixed
               layout:
                 description:
-                  - Number of instances of each profile on each GPU, such as C({1g.5gb: 7}). The profiles have to fit on some GPU together.
+                  - "Number of instances of each profile on each GPU, such as C({1g.5gb: 7}). The profiles have to fit on some GPU together."
                 type: dict
                 required: true
           flags:
