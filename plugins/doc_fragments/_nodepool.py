@@ -397,7 +397,9 @@ options:
         description: Name of an instance profile, in place of C(iam.node_role). V(karpenter) and V(auto_scaling_group) only.
         type: str
       policies:
-        description: 'ARNs of policies for the role. Not in this release: refused when set.'
+        description: ARNs of managed policies that the pool's nodes have besides those of every node, by a role that is made for the
+          pool alone and goes with it. The list is the whole list. Not with a role or an instance profile of your own, which has its
+          policies already.
         type: list
         elements: str
   update: &id018
@@ -933,7 +935,9 @@ options:
             description: Name of an instance profile, in place of C(iam.node_role). V(karpenter) and V(auto_scaling_group) only.
             type: str
           policies:
-            description: 'ARNs of policies for the role. Not in this release: refused when set.'
+            description: ARNs of managed policies that the pool's nodes have besides those of every node, by a role that is made for
+              the pool alone and goes with it. The list is the whole list. Not with a role or an instance profile of your own, which
+              has its policies already.
             type: list
             elements: str
       update:

@@ -93,7 +93,23 @@ options:
         type: str
   node_role_arn:
     description:
-      - Name or ARN of the role of nodes whose pool has no O(iam.node_role). May be a planned one in check mode.
+      - Name or ARN of the role of nodes whose pool has neither O(iam.node_role) nor O(iam.policies). May be a planned one in check mode.
+    type: str
+  node_policies:
+    description:
+      - ARNs of the policies that the role of a pool with O(iam.policies) has besides those. By default C(AmazonEKSWorkerNodePolicy),
+        C(AmazonEC2ContainerRegistryPullOnly), C(AmazonSSMManagedInstanceCore) and C(AmazonEKS_CNI_Policy); where the CNI has a role of its own,
+        nodes do not need the last one.
+    type: list
+    elements: str
+  iam_path:
+    description:
+      - Path of the roles that are made for pools with O(iam.policies). Only at creation.
+    type: str
+    default: /
+  permissions_boundary:
+    description:
+      - ARN of the policy that bounds the permissions of these roles. Only at creation.
     type: str
   volumes_key_arn:
     description:
@@ -367,6 +383,9 @@ ARGUMENTS = ArgumentSpec(
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "subnets": {"type": "list", "elements": "dict", "options": SUBNET},
         "node_role_arn": {"type": "str"},
+        "node_policies": {"type": "list", "elements": "str"},
+        "iam_path": {"type": "str", "default": "/"},
+        "permissions_boundary": {"type": "str"},
         "volumes_key_arn": {"type": "str", "no_log": False},
         "kubernetes_version": {"type": "str"},
         "purge_tags": {"type": "bool", "default": True},

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 Params = dict[str, t.Any]
 
 ROLE = "arn:aws:iam::123456789012:role/other-node"
+POLICIES = "arn:aws:iam::aws:policy"
 TAINT = {"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}
 TIME_SLICING = {"sharing.strategy": "time_slicing", "sharing.replicas": 4}
 G5_AND_G6 = {"instances.types": None, "instances.families": ["g5", "g6"], "instances.sizes": ["2xlarge"]}
@@ -108,7 +109,7 @@ CHANGES: dict[str, Change] = {
     "network.placement_group": _change("one", "two"),
     "iam.node_role": _change(None, ROLE),
     "iam.instance_profile": _change("one", "two"),
-    "iam.policies": _change(None, ["arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"]),
+    "iam.policies": _change([f"{POLICIES}/AmazonS3ReadOnlyAccess"], [f"{POLICIES}/AmazonS3FullAccess"]),
     "update.max_unavailable": _change(1, 2),
     "update.strategy": _change("default", "minimal"),
     "warm_pool.min_size": _change(1, 2, WARM),

@@ -19,19 +19,20 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.auto_scaling_gro
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Reservation, Subnet
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate, TemplateContent
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner, tag_map
-from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODEPOOL_TAG, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import ClusterData
-from ansible_collections.gpuops.eks.plugins.module_utils._plan import asg, karpenter, nodepool
+from ansible_collections.gpuops.eks.plugins.module_utils._plan import asg, karpenter, node_role, nodepool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_image import ImageSource, changed_source, wanted_source
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template import Settings as GroupSettings
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template import group_id
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_objects import Settings as ObjectSettings
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import KarpenterPool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import resolve as resolve_karpenter
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_role import NodeRole
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_create import Settings as ManagedSettings
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts, WantedGroup, resolve_groups
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_replace import settle
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, combine
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import resolve as resolved
 from ansible_collections.gpuops.eks.plugins.module_utils._run.images import Images
 from ansible_collections.gpuops.eks.plugins.module_utils._run.karpenter_facts import ImageChoice
@@ -389,10 +390,55 @@ class Karpenter:
         return dict(_flat(objects))
 
 
+@dataclass(frozen=True, kw_only=True)
+class WithRoles:
+    """What a provisioner's part has, and the roles of pools by their names."""
+
+    inner: t.Any
+    roles: t.Mapping[str, NodeRole] = dataclasses.field(default_factory=dict)
+
+
+class Roled:
+    """A provisioner's part with the roles of pools before it, as _run/nodepool.py puts them together."""
+
+    def __init__(self, inner: Provisioner) -> None:
+        self._inner = inner
+
+    def empty(self) -> WithRoles:
+        return WithRoles(inner=self._inner.empty())
+
+    def plan(self, pool: Pool | None, state: WithRoles, *, prune: bool = False, allow_replacement: bool = False) -> Planned:
+        settings = node_role.Settings(owner=OWNER)
+        pools = [node_role.with_role(pool, state.roles.get(pool.name), settings)] if pool is not None else []
+        roles = node_role.plan_roles(pools, state.roles, settings)
+        found = self._inner.plan(pools[0] if pools else None, state.inner, prune=prune, allow_replacement=allow_replacement)
+        return dataclasses.replace(found, plan=combine([roles, found.plan]))
+
+    def applied(self, planned: Planned, state: WithRoles) -> WithRoles:
+        roles = dict(state.roles)
+        for step in planned.plan.steps:
+            if step.action == "iam:CreateRole":
+                role = {**step.request, "Arn": f"arn:aws:iam::{OWNER.account}:role/{step.target}"}
+                made = NodeRole.from_api(role)
+                roles[made.tags[NODEPOOL_TAG]] = made
+            elif step.action in ("iam:AttachRolePolicy", "iam:DetachRolePolicy"):
+                [pool] = [pool for pool, role in roles.items() if role.name == step.target]
+                policies = [arn for arn in roles[pool].policies if arn != step.request["PolicyArn"]]
+                kept = [*policies, step.request["PolicyArn"]] if step.action == "iam:AttachRolePolicy" else policies
+                roles[pool] = dataclasses.replace(roles[pool], policies=tuple(kept))
+            elif step.action == "eks:CreateAccessEntry":
+                [pool] = [pool for pool, role in roles.items() if role.arn == step.request["principalArn"]]
+                roles[pool] = dataclasses.replace(roles[pool], entry=step.request)
+        return WithRoles(inner=self._inner.applied(planned, state.inner), roles=roles)
+
+    def shown(self, state: WithRoles) -> Shown:
+        return {**self._inner.shown(state.inner), **{f"/role/{pool}": sorted(role.policies) for pool, role in state.roles.items()}}
+
+
 PROVISIONERS: dict[str, Provisioner] = {
-    "karpenter": Karpenter(),
-    "managed_node_group": Managed(),
-    "auto_scaling_group": Groups(),
+    "karpenter": Roled(Karpenter()),
+    "managed_node_group": Roled(Managed()),
+    "auto_scaling_group": Roled(Groups()),
 }
 
 

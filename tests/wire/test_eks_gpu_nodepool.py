@@ -560,6 +560,10 @@ def expect_old_deleted(wire: Wire) -> None:
     wire.expect("ec2:DeleteLaunchTemplate", {"LaunchTemplateId": "lt-2"})
 
 
+def expect_no_node_role(wire: Wire, pool: str = "inference") -> None:
+    wire.expect_error("iam:GetRole", {"RoleName": f"demo-us-west-2-{pool}-node"}, "NoSuchEntity")
+
+
 POOLS = {**{name: value for name, value in PARAMS.items() if name not in POOL}, "pools": [POOL]}
 
 
@@ -570,6 +574,7 @@ def test_pruning_removes_what_no_pool_wants_once_the_new_groups_are_there(wire: 
     expect_names(wire)
     expect_role(wire)
     expect_no_scaling_groups(wire, OLD_TEMPLATE, first=False)
+    expect_no_node_role(wire, "old")
     wire.expect("ec2:CreateLaunchTemplate", CREATE_TEMPLATE, {"LaunchTemplate": {"LaunchTemplateId": "lt-1"}})
     wire.expect("eks:CreateNodegroup", CREATE_NODEGROUP, nodegroup("CREATING"))
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup("CREATING"))
@@ -592,6 +597,7 @@ def test_pruning_with_an_empty_list_removes_the_last_pool(wire: Wire) -> None:
     expect_old(wire)
     expect_templates(wire, OLD_TEMPLATE)
     expect_no_scaling_groups(wire, OLD_TEMPLATE, first=False)
+    expect_no_node_role(wire, "old")
     expect_old_deleted(wire)
     assert actions(wire.run(main, {**POOLS, "pools": [], "prune": True})) == ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]
 
@@ -602,6 +608,7 @@ def test_pruning_in_check_mode_only_plans(wire: Wire) -> None:
     expect_old(wire)
     expect_templates(wire, TEMPLATE, OLD_TEMPLATE)
     expect_no_scaling_groups(wire, TEMPLATE, OLD_TEMPLATE, first=False)
+    expect_no_node_role(wire, "old")
     assert actions(wire.run(main, {**POOLS, "prune": True}, check_mode=True)) == ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]
 
 
@@ -621,6 +628,7 @@ def test_delete(wire: Wire) -> None:
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup("DELETING"))
     wire.expect_error("eks:DescribeNodegroup", SUBJECT, "ResourceNotFoundException")
     wire.expect("ec2:DeleteLaunchTemplate", {"LaunchTemplateId": "lt-1"})
+    expect_no_node_role(wire)
     result = wire.run(main, {"cluster_name": "demo", "name": "inference", "state": "absent", "wait_interval": 0.001})
     assert actions(result) == ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]
     assert (result["nodepools"], result["nodepool"]) == ([], None)
@@ -636,6 +644,7 @@ def test_delete_of_a_group_that_is_being_made(wire: Wire, settled: str) -> None:
     wire.expect("eks:DeleteNodegroup", SUBJECT, nodegroup("DELETING"))
     wire.expect_error("eks:DescribeNodegroup", SUBJECT, "ResourceNotFoundException")
     wire.expect("ec2:DeleteLaunchTemplate", {"LaunchTemplateId": "lt-1"})
+    expect_no_node_role(wire)
     params = {"cluster_name": "demo", "name": "inference", "state": "absent", "wait": False, "wait_interval": 0.001}
     assert actions(wire.run(main, params)) == ["eks:DeleteNodegroup", "ec2:DeleteLaunchTemplate"]
 
@@ -643,6 +652,7 @@ def test_delete_of_a_group_that_is_being_made(wire: Wire, settled: str) -> None:
 def test_delete_when_the_cluster_is_gone(wire: Wire) -> None:
     expect_place(wire, cluster=None, subnets=(), types=False, absent=True)
     expect_templates(wire)
+    expect_no_node_role(wire)
     result = wire.run(main, {"cluster_name": "demo", "pools": [{"name": "inference"}], "state": "absent"})
     assert not result["changed"]
     assert "nodepool" not in result

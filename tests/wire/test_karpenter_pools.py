@@ -391,6 +391,7 @@ def test_pools_of_another_provisioner_are_pruned_without_a_pool_of_this_one(kube
     wire.expect("ec2:DescribeSubnets", ANY, {"Subnets": [subnet]})
     there = objects()
     observe(kube, there)
+    expect_no_role(wire)
     result = kube.run(main, {**PARAMS, "pools": [], "prune": True}, check_mode=True)
     assert [target for _call, target, effect in steps(result) if effect == "delete"] == ["gpu", "gpu-1gpu", "gpu"]
 
@@ -403,6 +404,10 @@ def test_objects_of_others_are_refused_and_nothing_is_tried(kube: KubeWire, wire
     result = kube.run(main, {**PARAMS, **POOL})
     (fault,) = result["faults"]
     assert "adopt: true" in fault["allowed"]
+
+
+def expect_no_role(wire: Wire) -> None:
+    wire.expect_error("iam:GetRole", {"RoleName": "demo-us-west-2-gpu-node"}, "NoSuchEntity")
 
 
 def absent(kube: KubeWire, wire: Wire) -> KubeWire:
@@ -422,6 +427,7 @@ def test_removal_waits_for_the_nodes_before_it_takes_what_they_need(kube: KubeWi
         kube.items(CLAIMS, found, labelSelector="gpuops.eks/nodepool=gpu")
     kube.expect("DELETE", path_of(overlay), body=ANY, reply={}).expect("DELETE", path_of(class_), body=ANY, reply={})
     kube.get(path_of(class_), None)
+    expect_no_role(wire)
     result = kube.run(main, {**PARAMS, "name": "gpu", "state": "absent"})
     assert steps(result) == [
         ("delete nodepools.karpenter.sh", "gpu", "delete"),
@@ -436,6 +442,7 @@ def test_removal_waits_for_the_nodes_before_it_takes_what_they_need(kube: KubeWi
 
 def test_nothing_to_remove_where_karpenter_is_not(kube: KubeWire, wire: Wire) -> None:
     observe(absent(kube, wire), served=False)
+    expect_no_role(wire)
     assert kube.run(main, {**PARAMS, "name": "gpu", "state": "absent"})["plan"] == []
 
 
@@ -443,6 +450,7 @@ def test_an_api_server_that_lets_nobody_in_does_not_keep_other_pools(kube: KubeW
     said: list[str] = []
     monkeypatch.setattr(AnsibleModule, "warn", lambda module, message, **more: said.append(message))
     absent(kube, wire).expect("GET", "/apis/karpenter.k8s.aws", status=401, reply={"kind": "Status", "code": 401})
+    expect_no_role(wire)
     result = kube.run(main, {**PARAMS, "name": "gpu", "state": "absent"})
     assert (result["changed"], result["plan"]) == (False, [])
     [warning] = said

@@ -612,6 +612,10 @@ def expect_absent(wire: Wire, groups: dict[str, t.Any], *templates: dict[str, t.
     wire.expect("autoscaling:DescribeAutoScalingGroups", BY_OWNER, groups)
 
 
+def expect_no_role(wire: Wire) -> None:
+    wire.expect_error("iam:GetRole", {"RoleName": "demo-us-west-2-inference-node"}, "NoSuchEntity")
+
+
 def test_absent(wire: Wire) -> None:
     expect_absent(wire, group(), TEMPLATE)
     request = {"AutoScalingGroupName": NAME, "MinSize": 0, "MaxSize": 0, "DesiredCapacity": 0}
@@ -624,6 +628,7 @@ def test_absent(wire: Wire) -> None:
     wire.expect("iam:RemoveRoleFromInstanceProfile", BOTH)
     wire.expect("iam:DeleteInstanceProfile", {"InstanceProfileName": PROFILE})
     wire.expect("ec2:DeleteLaunchTemplate", {"LaunchTemplateId": "lt-1"}, {})
+    expect_no_role(wire)
     result = wire.run(main, ABSENT)
     assert [step["effect"] for step in result["plan"]] == ["delete"] * 5
     assert result["progress"][0] == f"DescribeAutoScalingGroups {NAME}: 1 instances"
@@ -631,5 +636,6 @@ def test_absent(wire: Wire) -> None:
 
 def test_absent_again(wire: Wire) -> None:
     expect_absent(wire, {"AutoScalingGroups": []})
+    expect_no_role(wire)
     result = wire.run(main, ABSENT)
     assert (result["changed"], result["plan"]) == (False, [])

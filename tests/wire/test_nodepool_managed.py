@@ -102,6 +102,7 @@ def test_an_adopted_group_is_not_deleted(wire: Wire, warned: list[str]) -> None:
     expect_place(wire, THEIRS, subnets=(), types=False, absent=True)
     wire.expect("eks:DescribeNodegroup", THEIR_SUBJECT, theirs())
     expect_templates(wire)
+    wire.expect_error("iam:GetRole", {"RoleName": f"demo-us-west-2-{THEIRS}-node"}, "NoSuchEntity")
     result = wire.run(main, {"cluster_name": "demo", "name": THEIRS, "state": "absent"})
     assert (actions(result), result["changed"]) == ([], False)
     assert warned == ["Node group theirs was made by somebody else and stays; its maker has to remove it."]

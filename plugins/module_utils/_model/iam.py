@@ -67,10 +67,9 @@ class Identity:
 def cluster_roles(settings: Settings) -> list[Document]:
     """The roles by component (cluster, node, then add-ons): name, component, trust, policies (ARNs), policy (a document or None), boundary, tags."""
     node = (*NODE_POLICIES, *(() if "vpc-cni" in identified(settings) else (NETWORK_POLICY,)))
-    suffix = ".cn" if settings.owner.partition == "aws-cn" else ""
     roles = [
         _role(settings, "cluster", _service("eks.amazonaws.com"), ("AmazonEKSClusterPolicy",), component="cluster-role"),
-        _role(settings, "node", _service(f"ec2.amazonaws.com{suffix}"), node, component="node-role"),
+        _role(settings, "node", _nodes(settings.owner), node, component="node-role"),
     ]
     return [*roles, *(pod_role(settings, name, IDENTITIES[name]) for name in identified(settings))]
 
@@ -110,11 +109,29 @@ def _role(
         "name": role_name(owner, name),
         "component": name,
         "trust": {"Version": VERSION, "Statement": [trust]},
-        "policies": [f"arn:{owner.partition}:iam::aws:policy/{policy}" for policy in policies],
+        "policies": [_managed(owner, policy) for policy in policies],
         "policy": {"Version": VERSION, "Statement": list(statements)} if statements else None,
         "boundary": settings.boundary,
         "tags": {**tag_texts(settings.tags), OWNER_TAG: owner.arn, COMPONENT_TAG: component or f"{name}-role"},
     }
+
+
+def node_policies(owner: Owner) -> list[str]:
+    """The ARNs of the policies that nodes need where no add-on has a role of its own."""
+    return [_managed(owner, policy) for policy in (*NODE_POLICIES, NETWORK_POLICY)]
+
+
+def node_trust(owner: Owner) -> Document:
+    """Who may take the role of nodes."""
+    return {"Version": VERSION, "Statement": [_nodes(owner)]}
+
+
+def _nodes(owner: Owner) -> Document:
+    return _service(f"ec2.amazonaws.com{'.cn' if owner.partition == 'aws-cn' else ''}")
+
+
+def _managed(owner: Owner, policy: str) -> str:
+    return f"arn:{owner.partition}:iam::aws:policy/{policy}"
 
 
 def _service(principal: str) -> Document:

@@ -38,6 +38,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import (
     section,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_gpu_faults import gpu_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_iam_faults import policy_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_params import accelerator as _accelerator
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_params import ami_family as _ami_family
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_params import lookup as _lookup
@@ -77,8 +78,6 @@ _ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}")
 _RESERVED_DOMAINS = ("kubernetes.io", "k8s.io", "eks.amazonaws.com")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
-# Options that are accepted by name but not yet carried out. A value that says the same as leaving the option out passes.
-_NOT_IN_THIS_RELEASE = ("iam.policies",)
 _M, _A, _K = "managed_node_group", "auto_scaling_group", "karpenter"
 # Options that not every provisioner can express, with those that can. Source: interfaces of the services themselves, named below.
 _ONLY: dict[str, tuple[str, ...]] = {
@@ -148,9 +147,6 @@ def _provisioner(pool: Pool, path: str) -> list[Fault]:
 
 def _unsupported(pool: Pool, path: str) -> list[Fault]:
     faults = []
-    for dotted in _NOT_IN_THIS_RELEASE:
-        if (value := _lookup(pool, dotted)) not in (None, False, [], {}, ""):
-            faults.append(Fault(path=join(path, dotted), value=value, allowed="unset: this is not in this release", source=_RELEASE))
     kind = _kind(pool)
     for dotted, able in _ONLY.items():
         if (value := _lookup(pool, dotted)) not in (None, [], {}, "") and kind not in able:
@@ -611,6 +607,7 @@ _RULES: tuple[Rule, ...] = (
     _priority,
     _disk,
     _network,
+    policy_faults,
     _update,
     _warm_pool,
     _disruption,

@@ -37,7 +37,6 @@ PROOFS = {
     "refusal": "tests/unit/model/test_pool_fields.py::test_what_is_refused_names_those_that_can",
     "run": "tests/e2e/test_pool_changes.py::test_the_run_makes_exactly_the_calls_of_the_plan",
 }
-NOT_YET = "not in this release"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +97,6 @@ def _row(option: str, k: str, m: str, a: str, *, whole_run: bool = False) -> Poo
 _IN_PLACE, _ROLLING, _REFUSED = "in place", "rolling", "refused"
 _UNFIT = "rolling: nodes that no longer fit"
 _UNFIT_GROUPS = ("replace: where the group has a type that no longer fits", "rolling: where the group has a type that no longer fits")
-_NOT_YET = f"refused: {NOT_YET}"
 _ZONES = "new: a group for each zone; a general pool over several zones has other subnets, as with `network.subnets`"
 _SCOPE = "in place: the shares of the groups; a general pool has other groups"
 _OWN_IMAGE = "rolling: from an image of EKS to one of your own: replace"
@@ -176,7 +174,12 @@ FIELDS: tuple[PoolField, ...] = (
     *(_same(f"network.{name}", _ROLLING) for name in ("security_groups", "efa", "placement_group")),
     _row("iam.node_role", _ROLLING, "replace", "in place: the role in the instance profile, also of the nodes that run"),
     _row("iam.instance_profile", _ROLLING, _REFUSED, _ROLLING),
-    _same("iam.policies", _NOT_YET),
+    _row(
+        "iam.policies",
+        "in place: of the pool's role; from and to the cluster's role as `iam.node_role`",
+        "in place: as with Karpenter",
+        "in place: as with Karpenter",
+    ),
     _row("update.max_unavailable", _REFUSED, _IN_PLACE, _REFUSED, whole_run=True),
     _row("update.strategy", _REFUSED, _IN_PLACE, _REFUSED, whole_run=True),
     *(_row(f"warm_pool.{name}", _REFUSED, _IN_PLACE, _IN_PLACE) for name in ("min_size", "max_prepared", "state", "reuse_on_scale_in")),

@@ -19,7 +19,6 @@ OptionTable = dict[str, dict[str, t.Any]]
 
 PROVISIONERS = ("managed_node_group", "karpenter", "auto_scaling_group", "auto_mode")
 CAPACITY_TYPES = ("on_demand", "spot", "reserved", "capacity_block")
-_NOT_YET = "Not in this release: refused when set."
 
 
 def _range(what: str) -> dict[str, t.Any]:
@@ -216,7 +215,10 @@ _IAM: OptionTable = {
         "description": "Name of an instance profile, in place of C(iam.node_role). V(karpenter) and V(auto_scaling_group) only.",
         "type": "str",
     },
-    "policies": _texts(f"ARNs of policies for the role. {_NOT_YET}"),
+    "policies": _texts(
+        "ARNs of managed policies that the pool's nodes have besides those of every node, by a role that is made for the pool alone and goes with it. "
+        "The list is the whole list. Not with a role or an instance profile of your own, which has its policies already."
+    ),
 }
 
 _UPDATE: OptionTable = {

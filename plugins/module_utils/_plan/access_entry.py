@@ -21,7 +21,7 @@ COMPONENT = "access-entry"
 ASSOCIATE = "eks:AssociateAccessPolicy"
 _API_NAMES = {"username": "username", "kubernetes_groups": "kubernetesGroups"}
 # What EKS says of a principal that IAM has just made and that EKS cannot see yet.
-_PRINCIPAL_NOT_READY = (r"^InvalidParameterException: .*invalid principal",)
+PRINCIPAL_NOT_READY = (r"^InvalidParameterException: .*invalid principal",)
 # The policies of an entry that a call has just made.
 _ENTRY_NOT_READY = (r"^ResourceNotFoundException: ",)
 
@@ -51,7 +51,7 @@ def plan_create(wanted: Wanted, marked: Marked) -> EntryPlan:
         effect="create",
         fields=tuple(sorted({*fields, "type"})),
         request=request,
-        passing=_PRINCIPAL_NOT_READY,
+        passing=PRINCIPAL_NOT_READY,
     )
     steps = (step, *_policy_steps(cluster, wanted, {}, target))
     after = Entry.from_api({"username": None, "kubernetesGroups": [], **request, "accessEntryArn": target}, _associated(wanted.policies))

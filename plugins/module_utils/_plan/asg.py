@@ -34,6 +34,8 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan
 
 _MOST_TAGS = 50  # EC2 Auto Scaling user guide, tag restrictions
 Concerned = t.Callable[[t.Optional[str]], bool]
+# What IAM says of a role, or of a profile, that was made a moment ago.
+_NOT_KNOWN_YET = (r"^NoSuchEntity: ",)
 _PROFILE_LIMIT = 128  # IAM API Reference, CreateInstanceProfile
 
 
@@ -151,7 +153,14 @@ def profile_steps(pool: Pool, there: InstanceProfile | None, settings: Settings)
     if there is not None and there.role == role:
         return []
     both = {"InstanceProfileName": name, "RoleName": role}
-    add = Step(action="iam:AddRoleToInstanceProfile", target=name, effect="update", fields=("iam.node_role",), request=both)
+    add = Step(
+        action="iam:AddRoleToInstanceProfile",
+        target=name,
+        effect="update",
+        fields=("iam.node_role",),
+        request=both,
+        passing=_NOT_KNOWN_YET,
+    )
     if there is None:
         tags = tag_list(template_tags(settings.owner, pool))
         create = Step(action="iam:CreateInstanceProfile", target=name, effect="create", request={"InstanceProfileName": name, "Tags": tags})

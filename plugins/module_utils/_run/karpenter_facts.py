@@ -150,7 +150,7 @@ def identity_faults(aws: Aws, pool: Pool, live: Object | None) -> list[Fault]:
         )
         where, allowed, source = "iam.instance_profile", "an instance profile of this account", "iam:GetInstanceProfile"
     else:
-        known = is_planned(role) or role == value_at(live, "spec", "role")
+        known = pool.own_role or is_planned(role) or role == value_at(live, "spec", "role")
         missing = not known and _missing(aws, "iam:GetRole", "RoleName", str(role))
         where, allowed, source = "iam.node_role", "a role of this account", "iam:GetRole"
     return [Fault(path=join(pool.path, where), value=profile or pool.node_role, allowed=allowed, source=source)] if missing else []

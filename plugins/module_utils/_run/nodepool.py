@@ -19,11 +19,12 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.names import clu
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import name_faults, pool_faults, pools_faults, role_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_iam_faults import POLICY_ARN
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_options import POOL_OPTIONS
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import pool_warnings
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import Ec2Facts
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, combine, is_planned, needing
-from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool_asg, nodepool_karpenter, nodepool_managed
+from ansible_collections.gpuops.eks.plugins.module_utils._run import node_roles, nodepool_asg, nodepool_karpenter, nodepool_managed
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Params, Run
 from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Provisioner, Result
 
@@ -35,6 +36,8 @@ _FORMS = {
         "the ARN of a KMS key",
         "EC2 API, EbsBlockDevice",
     ),
+    "iam_path": (re.compile(r"/|/[!-~]+/"), "a path that begins and ends in /", "IAM API Reference, CreateRole"),
+    "permissions_boundary": (POLICY_ARN, "the ARN of a managed policy", "IAM API Reference, CreateRole"),
     "kubernetes_version": (
         re.compile(r"[1-9]\.[0-9]{1,3}"),
         "a Kubernetes version in quotes, such as '1.34'",
@@ -53,7 +56,7 @@ _PROVISIONERS: dict[str, Provisioner] = {
 def validate(params: Params) -> list[Fault]:
     """Every fault of form, for values of any type."""
     faults = cluster_name_faults(params.get("cluster_name"), "cluster_name") + role_faults(params.get("node_role_arn"), "node_role_arn")
-    faults += _match_faults(params)
+    faults += [*_match_faults(params), *_base_faults(params)]
     pools = params.get("pools")
     if params.get("state") == "absent":
         named = pools if isinstance(pools, list) else [params]
@@ -69,6 +72,21 @@ def _match_faults(params: Params) -> list[Fault]:
         Fault(path=name, value=params[name], allowed=allowed, source=source)
         for name, (pattern, allowed, source) in _FORMS.items()
         if params.get(name) is not None and not isinstance(params[name], (list, dict)) and not pattern.fullmatch(str(params[name]))
+    ]
+
+
+def _base_faults(params: Params) -> list[Fault]:
+    """Policies of every node that are none."""
+    given = params.get("node_policies")
+    return [
+        Fault(
+            path=f"node_policies[{index}]",
+            value=policy,
+            allowed="the ARN of a managed policy",
+            source="IAM API Reference, AttachRolePolicy",
+        )
+        for index, policy in enumerate(given if isinstance(given, list) else ())
+        if isinstance(policy, str) and not POLICY_ARN.fullmatch(policy)
     ]
 
 
@@ -96,10 +114,12 @@ def _present(run: Run, owner: Owner) -> Outcome:
     pools = pools_of(run.params)
     context, faults, warnings = context_of(run, pools, owner, planned=run.check_mode)
     faults += [] if run.check_mode else _planned_faults(run.params, pools)
-    parts = _parts(context, pools)
-    if faults := [*faults, *(fault for part in parts for fault in part.faults)]:
+    roles = node_roles.present(context, pools)
+    parts = _parts(context, roles.pools)
+    if faults := [*faults, *roles.faults, *(fault for part in parts for fault in part.faults)]:
         raise InvalidInput(faults)
-    plan = _combined(parts)
+    gone = node_roles.removal(context, sorted({pool for part in parts for pool in part.leaving}))
+    plan = _combined(parts, roles.plan, gone)
     said = [warning for pool in pools for warning in pool_warnings(pool)]
     plan = dataclasses.replace(plan, warnings=(*warnings, *said, *plan.warnings))
     run.apply(plan)
@@ -116,12 +136,13 @@ def _parts(context: Context, pools: t.Sequence[Pool]) -> list[Part]:
     return [_PROVISIONERS[kind].present(context, some) for kind, some in chosen.items() if some or context.prune]
 
 
-def _combined(parts: t.Sequence[Part]) -> Plan:
-    """The plans of all parts, then what no pool wants any more: once what takes its place is there.
+def _combined(parts: t.Sequence[Part], roles: Plan, gone: Plan) -> Plan:
+    """The roles of nodes, the plans of all parts, then what no pool wants any more: once what takes its place is there.
 
-    Karpenter's first: it ends its own nodes, and runs on those of a group.
+    Karpenter's first: it ends its own nodes, and runs on those of a group. Roles (``gone``) go with the last node that has them.
     """
-    plan, removal = combine(part.plan for part in parts), combine(part.removal for part in reversed(parts))
+    plan, removal = combine([roles, *(part.plan for part in parts)]), combine(part.removal for part in reversed(parts))
+    removal = combine([removal, dataclasses.replace(gone, steps=tuple(needing(gone.steps, *removal.waits)))])
     both = combine([plan, removal])
     if not removal.steps:
         return both
@@ -144,7 +165,10 @@ def _absent(run: Run, owner: Owner) -> Outcome:
         plan = provisioner.absent(context, names).plan
         run.apply(plan)
         plans.append(plan)
-    plan = combine(plans)
+    roles = node_roles.removal(context, names)
+    roles = dataclasses.replace(roles, steps=tuple(needing(roles.steps, *(wait for plan in plans for wait in plan.waits))))
+    run.apply(roles)
+    plan = combine([*plans, roles])
     return Outcome(plan=plan, result=_result(run, []))
 
 

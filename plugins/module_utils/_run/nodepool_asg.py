@@ -41,7 +41,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template impo
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned, planned
-from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group
+from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group, leaving
 
 _MISSING = ("NoSuchEntity",)
 _NODE_ENTRY = "EC2_LINUX"
@@ -74,6 +74,7 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     return Part(
         plan=dataclasses.replace(planned_.plan, warnings=(*warnings, *planned_.plan.warnings)),
         removal=planned_.removal,
+        leaving=leaving(context, {template.tags.get(POOL_TAG) for template in observed.templates.values()}),
         faults=(*faults, *profile_faults, *entry_faults, *planned_.faults),
         results=results(planned_.after),
         describe=lambda: results(_by_name(aws, [group_id(owner, group.name) for group in made])),
@@ -298,7 +299,7 @@ def _entries(
         there = profiles.get(pool.name)
         given = there.role_arn if pool.instance_profile and there else pool.node_role
         swapped = there is not None and not pool.instance_profile and there.role != (given or "").rpartition("/")[2]
-        if given is None or given in faults or is_planned(given) or not (new or swapped):
+        if given is None or pool.own_role or given in faults or is_planned(given) or not (new or swapped):
             continue
         path = join(pool.path, "iam.instance_profile" if pool.instance_profile else "iam.node_role")
         if fault := _entry_fault(context, given, path):

@@ -30,7 +30,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter import 
     plan_removal,
     wanted_objects,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_objects import Settings
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_objects import Settings, is_ours, pool_of
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import KarpenterPool, resolve
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_result import pool_result
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import PLANNED, Plan
@@ -41,7 +41,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._run.karpenter_facts im
     identity_faults,
     placement_faults,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group
+from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group, leaving
 
 _ROLE = "role gpuops.eks.eks_autoscaling"
 _REFUSED = ("Invalid", "BadRequest")
@@ -67,6 +67,7 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     return Part(
         plan=dataclasses.replace(plan, warnings=(*warnings, *plan.warnings)),
         removal=plan_removal(targets, observed, context.prunes),
+        leaving=leaving(context, _pools_of(observed)),
         faults=tuple(faults),
         results=_results(targets, observed, _after(wanted, observed)),
         describe=None if kube is None else lambda: _described(targets, wanted, _observed(kube, there)),
@@ -95,7 +96,12 @@ def _pruned(context: Context, kube: Kubernetes | None) -> Part:
         observed = _observed(kube, controller(kube) if kube else Controller())
     except ConnectionRefused as error:
         return Part(removal=Plan(warnings=(_unknown(error),)))
-    return Part(removal=plan_removal((), observed, context.prunes))
+    return Part(removal=plan_removal((), observed, context.prunes), leaving=leaving(context, _pools_of(observed)))
+
+
+def _pools_of(observed: Observed) -> set[str | None]:
+    """The pools that we made objects for."""
+    return {pool_of(obj) for obj in (*observed.node_pools, *observed.node_classes) if is_ours(obj)}
 
 
 def _unknown(error: ConnectionRefused) -> str:

@@ -17,7 +17,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate, TemplateContent
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import OWNER_TAG, Owner
-from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODEPOOL_TAG, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import ClusterData
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import UNNEEDED_TIME_TAG
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, plan_absent, plan_pools, takes_part
@@ -40,7 +40,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned
 from ansible_collections.gpuops.eks.plugins.module_utils._run.images import Images
-from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group
+from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group, leaving
 
 _MISSING = ("ResourceNotFoundException",)
 # Names of groups begin with their pool's name; the longest are cut at 54 characters.
@@ -77,10 +77,17 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     return Part(
         plan=dataclasses.replace(planned.plan, warnings=warnings),
         removal=planned.removal,
+        leaving=leaving(context, _pools_of(observed)),
         faults=(*faults, *role_faults, *images.faults, *planned.faults),
         results=results(planned.after),
         describe=lambda: results(_describe(run.aws, owner, [group.name for group in made])),
     )
+
+
+def _pools_of(observed: Observed) -> set[str | None]:
+    """The pools of which there is something."""
+    groups = {group.tags.get(NODEPOOL_TAG) for group in observed.nodegroups.values()}
+    return groups | {template.tags.get(NODEPOOL_TAG) for template in observed.templates.values()}
 
 
 def _resolve(context: Context, pool: Pool, nodegroups: t.Mapping[str, Nodegroup]) -> Resolution:
@@ -206,7 +213,11 @@ def _roles(aws: Aws, pools: t.Sequence[Pool], groups: t.Sequence[WantedGroup], o
         given = pool.node_role
         if given is None or given in roles or given in faults:
             continue
-        known = is_planned(given) or (given.startswith("arn:") and all(one.name in kept for one in pools if one.node_role == given))
+        known = (
+            pool.own_role
+            or is_planned(given)
+            or (given.startswith("arn:") and all(one.name in kept for one in pools if one.node_role == given))
+        )
         name = given.rpartition("/")[2]
         reply = {"Role": {"Arn": given}} if known else aws.find("iam:GetRole", {"RoleName": name}, missing=("NoSuchEntity",))
         if reply is None or (given.startswith("arn:") and reply["Role"]["Arn"] != given):

@@ -50,11 +50,12 @@ class Part:
     """One provisioner's part: its plan, what stands against it, and the pools as they will be.
 
     ``removal`` takes away what no pool wants any more; it comes after the plans of all parts. ``results`` are
-    by the pools' names, as they will be after the plan; ``describe`` reads them again after it was applied.
+    by the pools' names, as they will be after the plan; ``describe`` reads them again after it was applied. ``leaving`` are pools of which all goes.
     """
 
     plan: Plan = field(default_factory=Plan)
     removal: Plan = field(default_factory=Plan)
+    leaving: frozenset[str] = frozenset()
     faults: tuple[Fault, ...] = ()
     results: t.Mapping[str, Result] = field(default_factory=dict)
     describe: t.Callable[[], t.Mapping[str, Result]] | None = None
@@ -65,6 +66,11 @@ def cluster_security_group(context: Context) -> str:
     network = (context.cluster or {}).get("resourcesVpcConfig", {})
     found: str = network.get("clusterSecurityGroupId") or planned("security-group", f"{context.owner.cluster_name}-cluster")
     return found
+
+
+def leaving(context: Context, pools: t.Iterable[str | None]) -> frozenset[str]:
+    """Those of these pools that left the inventory and are removed."""
+    return frozenset(pool for pool in pools if pool is not None and pool not in context.names and context.prunes(pool))
 
 
 class Provisioner(t.Protocol):

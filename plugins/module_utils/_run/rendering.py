@@ -28,7 +28,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.rendering import 
     object_file,
     template_file,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool, nodepool_asg, nodepool_managed
+from ansible_collections.gpuops.eks.plugins.module_utils._run import node_roles, nodepool, nodepool_asg, nodepool_managed
 from ansible_collections.gpuops.eks.plugins.module_utils._run.karpenter_facts import ImageChoice, identity_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Params, Run
 from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, cluster_security_group
@@ -103,7 +103,7 @@ def _absence(run: Run) -> str:
 
 def _with_aws(run: Run) -> tuple[Context, list[Pool], list[Fault]]:
     owner = run.owner(run.params["cluster_name"])
-    pools = nodepool.pools_of(run.params)
+    pools = node_roles.named(nodepool.pools_of(run.params), run.params, owner)
     context, faults, warnings = nodepool.context_of(run, pools, owner, planned=True)
     for warning in warnings:
         run.warn(warning)
@@ -115,7 +115,7 @@ def _without_aws(run: Run) -> tuple[Context, list[Pool], list[Fault]]:
     params = run.params
     partition = next((name for prefix, name in _PARTITIONS.items() if run.region.startswith(prefix)), "aws")
     owner = Owner(cluster_name=params["cluster_name"], region=run.region, account=params["account_id"], partition=partition)
-    pools = nodepool.pools_of(params)
+    pools = node_roles.named(nodepool.pools_of(params), params, owner)
     given = [Subnet.from_params(subnet) for subnet in params["subnets"] or ()]
     own = {pool.name: tuple(Subnet(id=id_, zone="") for id_ in pool.subnets) for pool in pools}
     subnets = {pool.name: own[pool.name] or for_nodes(given) for pool in pools}

@@ -30,6 +30,7 @@ GENERAL: dict[str, t.Any] = {
     "provisioner": "managed_node_group",
     "instances": {"types": ["m5.large"]},
 }
+S3 = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
 TAINT = {"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}
 
 
@@ -134,7 +135,11 @@ BAD: list[tuple[dict[str, t.Any], str, str]] = [
     ({"network": {"placement_group": "pg"}, "zones": None}, "zones", "exactly one zone"),
     ({"iam": {"node_role": "not a role"}}, "iam.node_role", "name or ARN"),
     ({"iam": {"instance_profile": "p"}}, "iam.instance_profile", "karpenter and auto_scaling_group can"),
-    ({"iam": {"policies": ["arn"]}}, "iam.policies", "not in this release"),
+    ({"iam": {"policies": ["arn"]}}, "iam.policies[0]", "the ARN of a managed policy"),
+    ({"iam": {"policies": [S3, S3]}}, "iam.policies[1]", "each policy once"),
+    ({"iam": {"policies": [f"{S3}{number}" for number in range(17)]}}, "iam.policies", "at most 16"),
+    ({"iam": {"policies": [S3], "node_role": "gpu"}}, "iam.policies", "unset with iam.node_role"),
+    ({"iam": {"policies": [S3]}, "adopt": True}, "iam.policies", "unset with adopt"),
     ({"update": {"max_unavailable": 0}}, "update.max_unavailable", "1 to 100"),
     ({"priority": 101}, "priority", "1 to 100"),
     ({"startup_taints": [TAINT, TAINT]}, "startup_taints[1]", "once"),

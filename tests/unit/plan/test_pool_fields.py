@@ -24,6 +24,8 @@ IN_PLACE = {
     "autoscaling:DeleteTags",
     "autoscaling:PutWarmPool",
     "iam:AddRoleToInstanceProfile",
+    "iam:AttachRolePolicy",
+    "iam:DetachRolePolicy",
     "iam:RemoveRoleFromInstanceProfile",
 }
 # Options that say which groups or nodes a pool consists of: without one of them, its default is what is wanted.
