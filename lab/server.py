@@ -20,6 +20,7 @@ from lab.controllers import registry
 from lab.controllers.manager import Controllers, Lent
 from lab.kubernetes.controlplane import ControlPlane, LocalControlPlanes
 from lab.kubernetes.webhook import TokenWebhook
+from lab.nodes.health import Event
 from lab.nodes.manager import NodeLoops
 from lab.state import DAEMON, State
 from lab.supervisor import Supervisor
@@ -35,7 +36,7 @@ class Lab:
         self.state, self.clock = state, clock
         self.supervisor = Supervisor(state.records)
         programs = functools.cache(functools.partial(binaries.control_plane, _log.info))
-        self.nodes = NodeLoops(self._client, clock, self._node_fault)
+        self.nodes = NodeLoops(self._client, clock, self._node_fault, self._gpu_events)
         lent = Lent(self._client, lambda: self.aws.endpoint, self.supervisor, clock)
         self.controllers = Controllers(registry.known(_log.info), lent)
         self.planes = LocalControlPlanes(state, self.supervisor, programs, self._webhook_url, self._cluster_ready, self._cluster_gone)
@@ -88,6 +89,9 @@ class Lab:
 
     def _node_fault(self, instance_type: str, zone: str) -> str | None:
         return self.aws.faults.for_node(instance_type, zone)
+
+    def _gpu_events(self, node: str) -> list[Event]:
+        return [Event(*found) for found in self.aws.faults.xids(node)]
 
     def _client(self, service: str, account: str, region: str) -> t.Any:
         return self.aws.internal_client(service, account, region)

@@ -17,6 +17,7 @@ _FIELDS: dict[str, frozenset[str]] = {
     "addon": frozenset({"cluster", "addon", "status", "code", "message", "times", "after"}),
     "node": frozenset({"behaviour", "instance_type", "zone", "times"}),
     "hold": frozenset({"except_service", "principal", "after"}),
+    "xid": frozenset({"node", "gpu", "xid"}),
     "update": frozenset({"cluster", "nodegroup", "type", "code", "message", "times", "after"}),
 }
 
@@ -75,7 +76,11 @@ class Faults:
             raise ValueError(f"{', '.join(sorted(unknown))}: not a field of a fault of kind {kind} ({', '.join(sorted(_FIELDS[kind]))})")
         if kind == "node" and rule.get("behaviour") not in NODE_BEHAVIOURS:
             raise ValueError(f"behaviour: {rule.get('behaviour')!r} is none of {', '.join(NODE_BEHAVIOURS)}")
-        times = int(rule.pop("times", ALWAYS if kind in ("capacity", "addon", "hold", "node") else 1))
+        if kind == "xid":
+            rule = {**rule, "gpu": int(rule.get("gpu", 0)), "xid": int(rule.get("xid", 0))}
+            if rule["xid"] < 1 or rule["gpu"] < 0:
+                raise ValueError("a fault of kind xid takes xid, a number from 1 on, and gpu, the GPU's index from 0 on")
+        times = int(rule.pop("times", ALWAYS if kind in ("capacity", "addon", "hold", "node", "xid") else 1))
         fault = Fault(kind, rule, times, int(rule.pop("after", 0)))
         with self._lock:
             self._faults.append(fault)
@@ -119,6 +124,12 @@ class Faults:
         """What a new instance does instead of becoming an ordinary node, None when it becomes one."""
         fault = self._strike("node", instance_type=instance_type, zone=zone)
         return None if fault is None else str(fault.rule["behaviour"])
+
+    def xids(self, node: str) -> tuple[tuple[str, int, int], ...]:
+        """(id, GPU, XID) of each critical error that a GPU of the node has had."""
+        with self._lock:
+            found = [fault for fault in self._faults if fault.kind == "xid" and fault.matches(node=node)]
+        return tuple((fault.id, fault.rule["gpu"], fault.rule["xid"]) for fault in found)
 
     def lacks_capacity(self, instance_type: str, zone: str, capacity_type: str) -> bool:
         """Whether EC2 has no such instances there now."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lab.kubernetes.client import Json, Kube
-from lab.nodes import admission, builtin, features, mps, podconfig, podstatus, sharing
+from lab.nodes import admission, builtin, features, health, mps, podconfig, podstatus, sharing
 from lab.nodes import node as nodes
 from lab.nodes.logs import INFO, Logs
 from lab.nodes.loop import Loop
@@ -38,10 +38,12 @@ class _Serving:
     config: sharing.Config
     devices: sharing.Devices
     image: str = ""
+    unhealthy: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, plugin: Program) -> _Serving:
-        return cls(t.cast(sharing.Config, plugin.config), plugin.devices, plugin.container.get("image", ""))
+        config, image = t.cast(sharing.Config, plugin.config), plugin.container.get("image", "")
+        return cls(config, plugin.devices, image, frozenset(plugin.unhealthy))
 
 
 def relevant(pod: Json) -> bool:
@@ -59,10 +61,12 @@ class DevicePlugins(Loop):
         pods: Callable[[], list[Json]],
         current_nodes: Callable[[], list[Json]],
         logs: Logs,
+        events: health.Events = health.none,
         wake: threading.Event | None = None,
     ) -> None:
         super().__init__(f"device plugins {name}", every=0.5, wake=wake)
         self._cluster, self._kube, self._pods, self._nodes, self._logs = name, kube, pods, current_nodes, logs
+        self._events = events
         self._programs = Programs(name, kube, logs, self._refuse)
         self._said: set[tuple[str, str]] = set()
         self._strategies: dict[tuple[str, str], str] = {}  # by node and resource: of the plugin that served it last
@@ -102,7 +106,10 @@ class DevicePlugins(Loop):
         self._daemons(daemons, pods)
         built_in = _built_in(node, gpus)
         self._compute_mode(node, daemons, stopped, built_in)
-        serving = [_Serving.of(plugin) for plugin in running(podconfig.PLUGIN) if self._registered(plugin, daemons)]
+        events = self._events(node["metadata"]["name"])
+        registered = [plugin for plugin in running(podconfig.PLUGIN) if self._registered(plugin, daemons, events)]
+        self._check_health(registered, events)
+        serving = [_Serving.of(plugin) for plugin in registered]
         plugins = serving if built_in is None else [built_in, *serving]  # that one has been there since the machine came up
         self._admit(node, ordered, plugins)
         self._advertise(node, plugins)
@@ -151,7 +158,7 @@ class DevicePlugins(Loop):
         if wanted != present:
             self._kube.merge(f"/api/v1/nodes/{node['metadata']['name']}", {"metadata": {"annotations": {nodes.COMPUTE_MODE: wanted}}})
 
-    def _registered(self, plugin: Program, daemons: list[Program]) -> bool:
+    def _registered(self, plugin: Program, daemons: list[Program], events: list[health.Event]) -> bool:
         """Whether kubelet knows the plugin: one with MPS registers once the daemon answers, and does not ask again later (mps.go)."""
         if plugin.up or plugin.config is None:
             return plugin.up
@@ -161,9 +168,23 @@ class DevicePlugins(Loop):
         if plugin.up:
             registered = "; ".join(f"Registered device plugin for '{name}' with Kubelet" for name in plugin.devices)
             self._programs.say(plugin, registered or "No devices found. Waiting indefinitely.", INFO)
+            plugin.xids = {event.id for event in events}  # it listens from now on
         else:
             self._programs.say(plugin, _NO_DAEMON)
         return plugin.up
+
+    def _check_health(self, plugins: list[Program], events: list[health.Event]) -> None:
+        """A GPU with a critical error stays unhealthy as long as the plugin's pod lives (server.go, ListAndWatch)."""
+        for plugin in plugins:
+            for event in events:
+                if event.id in plugin.xids:
+                    continue
+                plugin.xids.add(event.id)
+                if health.ignored(event.xid, plugin.settings):
+                    self._programs.say(plugin, f"Skipping event Xid={event.xid}", INFO)
+                    continue
+                plugin.unhealthy.add(event.gpu)
+                self._programs.say(plugin, f"XidCriticalError: Xid={event.xid} on GPU {event.gpu}; marking device as unhealthy.", INFO)
 
     def _admit(self, node: Json, pods: Iterable[Json], plugins: list[_Serving]) -> None:
         """Kubelet asks the plugins for each pod's devices, once."""
@@ -187,10 +208,17 @@ class DevicePlugins(Loop):
 
     def _advertise(self, node: Json, plugins: list[_Serving]) -> None:
         """Capacity and allocatable; a resource that is not served any more stays at 0, as kubelet keeps it (kubernetes #92396)."""
-        wanted: dict[str, int] = {}
+        capacity: dict[str, int] = {}
+        allocatable: dict[str, int] = {}
         for plugin in plugins:
-            wanted |= {resource: sum(by_gpu.values()) for resource, by_gpu in plugin.devices.items()}
-        change = {field: _changes(node["status"].get(field) or {}, wanted) for field in ("capacity", "allocatable")}
+            for resource, by_gpu in plugin.devices.items():
+                capacity[resource] = sum(by_gpu.values())
+                # health.go knows one device of each GPU by its UUID, so that an event takes away one share alone
+                allocatable[resource] = capacity[resource] - len(plugin.unhealthy & by_gpu.keys())
+        change = {
+            field: _changes(node["status"].get(field) or {}, wanted)
+            for field, wanted in (("capacity", capacity), ("allocatable", allocatable))
+        }
         if not any(change.values()):
             return
         name = node["metadata"]["name"]

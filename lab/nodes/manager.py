@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lab.clock import Clock
 from lab.kubernetes.client import Mirror
 from lab.kubernetes.controlplane import ControlPlane
+from lab.nodes import health
 from lab.nodes.deviceplugin import DevicePlugins, relevant
 from lab.nodes.drains import ManagedDrains
 from lab.nodes.logs import Logs
@@ -26,8 +27,10 @@ class _Running:
 class NodeLoops:
     """Starts a cluster's loops when its control plane is ready and stops them before it goes."""
 
-    def __init__(self, clients: AwsClients, clock: Clock, faults: NodeFaults = lambda _type, _zone: None) -> None:
-        self._clients, self._clock, self._faults = clients, clock, faults
+    def __init__(
+        self, clients: AwsClients, clock: Clock, faults: NodeFaults = lambda _type, _zone: None, events: health.Events = health.none
+    ) -> None:
+        self._clients, self._clock, self._faults, self._events = clients, clock, faults, events
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
 
@@ -38,7 +41,7 @@ class NodeLoops:
         registrar = Registrar(plane.cluster, kube, nodes.objects, self._clients, self._clock, self._faults)
         logs = Logs()
         plane.kubelets.sources.append(logs.read)
-        plugins = DevicePlugins(name, kube, pods.objects, nodes.objects, logs, wake)
+        plugins = DevicePlugins(name, kube, pods.objects, nodes.objects, logs, self._events, wake)
         pods.observe = plugins.observe
         cluster = plane.cluster
         drains = ManagedDrains(cluster, kube, nodes.objects, lambda service: self._clients(service, cluster.account, cluster.region))

@@ -6,7 +6,7 @@ import datetime
 import logging
 import time
 import typing as t
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from lab.kubernetes.client import Json, Kube
@@ -41,6 +41,7 @@ class Program:
     ready: bool = True  # what its pod's status says
     waiting: podstatus.Waiting | None = None
     said: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)  # its environment and command line
     xids: set[str] = field(default_factory=set)  # events that it has seen, or that came before it
     unhealthy: set[int] = field(default_factory=set)  # GPUs
 
@@ -106,6 +107,7 @@ class Programs:
             file = podconfig.config_file(pod, program.container, program.label, self._config_map)
             self._logs.begin(pod, name)
             self._logs.say(pod, name, _TITLES[program.kind], "Starting OS watcher.", "Loading configuration.")
+            program.settings = file.settings
             config = sharing.parse(file.text, file.settings)
             self._check(program, config)
             program.config = config

@@ -23,6 +23,7 @@ from lab.contracts import AccessIdentity, ClusterRef
 from lab.kubernetes.client import Json, Kube
 from lab.kubernetes.controlplane import LocalControlPlanes
 from lab.kubernetes.webhook import TokenWebhook
+from lab.nodes.health import Event
 from lab.nodes.manager import NodeLoops
 from lab.state import State
 from lab.supervisor import Supervisor
@@ -71,6 +72,7 @@ class FakeAws:
 
     held: set[str] = field(default_factory=set)  # instances that wait for EKS
     user_data: dict[str, str] = field(default_factory=dict)
+    events: dict[str, list[Event]] = field(default_factory=dict)  # by node
 
     def get_paginator(self, operation: str) -> t.Any:
         return self
@@ -185,7 +187,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     state = State(tmp_path_factory.mktemp("lab"))
     state.create()
     supervisor, clock, aws, identities = Supervisor(state.records), Clock(60), FakeAws(), FakeIdentities()
-    loops = NodeLoops(lambda *_: aws, clock)
+    loops = NodeLoops(lambda *_: aws, clock, events=lambda node: aws.events.get(node, []))
 
     def kube_of(cluster: ClusterRef) -> Kube | None:
         return planes.kube(cluster)

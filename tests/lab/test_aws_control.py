@@ -164,6 +164,8 @@ def test_a_lost_reply(setup: ClusterSetup, retry_with_token: bool) -> None:
 BAD = [
     ("POST", "faults", {"kind": "weather"}, "kind"),
     ("POST", "faults", {"kind": "capacity", "code": "x"}, "code"),
+    ("POST", "faults", {"kind": "xid", "node": "n"}, "a number from 1 on"),
+    ("POST", "faults", {"kind": "xid", "node": "n", "xid": 79, "gpu": -1}, "index from 0 on"),
     ("POST", "faults", {"times": "often"}, "often"),
     ("POST", "clock", {"advance": -1}, "backwards"),
     ("POST", "clock", {}, "advance"),
@@ -206,6 +208,14 @@ def test_a_hold_for_one_principal_leaves_others_alone(aws: Aws) -> None:
         assert not call.done()
         control(aws, "DELETE", "faults", {"id": held})
         assert call.result()[0] == "ServiceUnavailable"
+
+
+def test_critical_errors_of_gpus(aws: Aws) -> None:
+    """kind xid: on one node, or on all where none is named; GPU 0 where none is."""
+    control(aws, "POST", "faults", {"kind": "xid", "node": "a", "gpu": 2, "xid": 79})
+    control(aws, "POST", "faults", {"kind": "xid", "xid": 48})
+    assert [found[1:] for found in aws.server.faults.xids("a")] == [(2, 79), (0, 48)]
+    assert [found[1:] for found in aws.server.faults.xids("b")] == [(0, 48)]
 
 
 def test_faults_are_cleared(aws: Aws) -> None:

@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 
-from lab.nodes import admission, mps
+from lab.nodes import admission, health, mps
 from lab.nodes.sharing import Config, ConfigRefused, Gpus, advertised, parse
 
 ROOT = {"MPS_ROOT": "/run/nvidia/mps"}
@@ -175,3 +175,28 @@ def test_a_container_may_ask_for_one_share(found: dict[str, t.Any], number: int 
         f'"nvidia.com/gpu": invalid request: maximum request size for shared resources is 1; found {number}, which is unexpected'
     )
     assert admission.refusal(found, {GPU: False}) is None
+
+
+# ---- health
+
+
+@pytest.mark.parametrize(
+    ("xid", "environment", "ignored"),
+    [
+        (79, {}, False),
+        (13, {}, True),
+        (109, {}, True),
+        (79, {"DP_DISABLE_HEALTHCHECKS": "48, 79"}, True),
+        (48, {"DP_DISABLE_HEALTHCHECKS": "79"}, False),
+        (79, {"DP_DISABLE_HEALTHCHECKS": "all"}, True),
+        (79, {"DP_DISABLE_HEALTHCHECKS": "xids"}, True),
+        (79, {"DP_DISABLE_HEALTHCHECKS": "all", "DP_ENABLE_HEALTHCHECKS": "79"}, True),
+        (13, {"DP_ENABLE_HEALTHCHECKS": "13"}, False),
+        (31, {"DP_ENABLE_HEALTHCHECKS": "all"}, False),
+        (79, {"DP_DISABLE_HEALTHCHECKS": "79", "DP_ENABLE_HEALTHCHECKS": "79"}, False),
+        (79, {"DP_DISABLE_HEALTHCHECKS": "nonsense"}, False),
+    ],
+)
+def test_which_critical_errors_count(xid: int, environment: dict[str, str], ignored: bool) -> None:
+    """internal/rm/health.go, getDisabledHealthCheckXids and checkHealth."""
+    assert health.ignored(xid, environment) is ignored

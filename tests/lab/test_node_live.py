@@ -15,6 +15,7 @@ import pytest
 from lab.kubernetes.client import Json
 from lab.kubernetes.kubelets import NOTHING_RUNS
 from lab.nodes import node as nodes
+from lab.nodes.health import Event
 from tests.lab.rig import PATIENCE, Rig, eventually, rig
 
 __all__ = ["rig"]  # the fixture
@@ -34,6 +35,7 @@ def clean(rig: Rig) -> Iterator[Rig]:
         rig.kube.delete(f"{SETS}/{found['metadata']['name']}")
     for found in rig.kube.call("GET", PODS)["items"]:
         rig.kube.delete(f"{PODS}/{found['metadata']['name']}")
+    rig.kube.delete(f"{SYSTEM}/configmaps/plugin")
     eventually("no pods", lambda: not rig.kube.call("GET", "/api/v1/pods")["items"])
     rig.aws.instances.clear()
     eventually("no nodes", lambda: not rig.kube.call("GET", "/api/v1/nodes")["items"])
@@ -321,3 +323,20 @@ def test_bottlerocket_advertises_by_its_settings_without_a_pod(clean: Rig) -> No
     config(rig, sharing("timeSlicing", 7))
     run(rig, PLUGIN)
     eventually("the DaemonSet's plugin came later", lambda: rig.gpus(plain) == "7")
+
+
+# ---- health
+
+
+def test_a_gpu_with_a_critical_error_is_lost_until_the_plugin_starts_again(clean: Rig) -> None:
+    """internal/rm/health.go: of a shared GPU one share is lost; server.go: "there is no way to recover from the Unhealthy state"."""
+    rig, name = clean, node(clean, "p4d.24xlarge")
+    config(rig, sharing("timeSlicing", 2))
+    rig.aws.events[name] = [Event("before", 5, 79)]
+    run(rig, PLUGIN)
+    eventually("16 shares", lambda: rig.gpus(name) == "16")
+    rig.aws.events[name] += [Event("application", 1, 31), Event("first", 0, 79), Event("same GPU", 0, 48), Event("another", 3, 79)]
+    eventually("two GPUs lose a share", lambda: rig.gpus(name) == "14")
+    assert rig.node(name)["status"]["capacity"]["nvidia.com/gpu"] == "16"
+    run(rig, PLUGIN, revision="2")
+    eventually("all again", lambda: rig.gpus(name) == "16")
