@@ -74,7 +74,7 @@ def common_objects(wanted: DevicePlugin, *, feature_discovery: bool) -> list[Man
     if not feature_discovery:
         return []
     rules = [
-        {"apiGroups": ["nfd.k8s-sigs.io"], "resources": ["nodefeatures"], "verbs": ["get", "list", "watch", "create", "update", "delete"]},
+        {"apiGroups": ["nfd.k8s-sigs.io"], "resources": ["nodefeatures"], "verbs": ["get", "create", "update"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
     ]
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": FEATURE_DISCOVERY}
