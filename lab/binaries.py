@@ -134,6 +134,7 @@ MIG_PARTED = Module(
     commands={"nvidia-mig-parted": "github.com/NVIDIA/mig-parted/cmd/nvidia-mig-parted"},
     cgo=True,
 )
+OWN_CHARTS = {"gpu-operator": Path(__file__).with_name("charts") / "gpu-operator"}  # stand for charts that cannot be had
 KARPENTER_CHARTS = ("karpenter", "karpenter-crd")
 _IMAGE_OF_CHART = (r"^(    )tag: .*\n(    # -- .*\n)    digest: .*$", "\\g<1>tag: {version}\n\\g<2>    digest: ''")
 
@@ -223,9 +224,9 @@ def mig_parted(say: Say) -> Path:
 
 
 def charts(say: Say) -> dict[str, Path]:
-    """Chart -> its directory, of Karpenter's version; raises BinaryUnavailable.
+    """Chart -> its directory: Karpenter's, of its version, and our own; raises BinaryUnavailable.
 
-    They are in the archive of Karpenter's module, where they say the version before and the chart of the definitions may lag behind:
+    Those are in the archive of Karpenter's module, where they say the version before and the chart of the definitions may lag behind:
     version and definitions are those of the program here.
     """
 
@@ -237,7 +238,7 @@ def charts(say: Say) -> dict[str, Path]:
             shutil.copyfile(definition, target / "karpenter-crd" / "templates" / definition.name)
 
     directory = _cached(KARPENTER.cache_key("karpenter-charts"), copy, say)
-    return {name: directory / name for name in KARPENTER_CHARTS}
+    return {**{name: directory / name for name in KARPENTER_CHARTS}, **OWN_CHARTS}
 
 
 def _copy_chart(source: Path, target: Path) -> None:

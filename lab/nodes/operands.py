@@ -133,7 +133,7 @@ def _content(operand: Operand, spec: Mapping[str, Json]) -> Json:
         "nvidia-device-plugin-mps-control-daemon": "mps-control-daemon",
     }
     if operand.name in programs:
-        return _configured(programs[operand.name], image, spec)
+        return _configured(programs[operand.name], image, spec, block.get("env") or [])
     container: Json = {"name": operand.name, "image": image, "command": [operand.name]}
     if operand.name != "nvidia-mig-manager":
         return {"containers": [container]}
@@ -143,7 +143,7 @@ def _content(operand: Operand, spec: Mapping[str, Json]) -> Json:
     return {"containers": [container | {"env": block.get("env") or [], "volumeMounts": mounts}], "volumes": volumes}
 
 
-def _configured(program: str, image: str, spec: Mapping[str, Json]) -> Json:
+def _configured(program: str, image: str, spec: Mapping[str, Json], given: list[Json]) -> Json:
     """A program of the device plugin's image, with config-manager where the ClusterPolicy names a ConfigMap for it."""
     plugin = spec.get("devicePlugin") or {}
     root = (plugin.get("mps") or {}).get("root") or "/run/nvidia/mps"
@@ -161,7 +161,7 @@ def _configured(program: str, image: str, spec: Mapping[str, Json]) -> Json:
         "name": program,
         "image": image,
         "command": [program],
-        "env": [{"name": key, "value": value} for key, value in environment.items()],
+        "env": [*({"name": key, "value": value} for key, value in environment.items()), *given],
         "securityContext": {"privileged": True},
         "volumeMounts": mounts,
     }

@@ -252,7 +252,8 @@ def test_karpenters_charts_are_those_of_the_program() -> None:
     """Version and image tag are the pin's, no digest is that of another image, definitions are the program's."""
     charts = binaries.charts(lambda _: None)
     version = binaries.KARPENTER.version.removeprefix("v")
-    for name, path in charts.items():
+    for name in binaries.KARPENTER_CHARTS:
+        path = charts[name]
         about = yaml.safe_load((path / "Chart.yaml").read_text())
         assert (about["name"], about["version"], about["appVersion"]) == (name, version, version)
     image = yaml.safe_load((charts["karpenter"] / "values.yaml").read_text())["controller"]["image"]

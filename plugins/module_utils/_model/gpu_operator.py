@@ -11,6 +11,8 @@ Sources: NVIDIA gpu-operator v26.7.0, deployments/gpu-operator/values.yaml; amaz
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
 import typing as t
 
@@ -56,13 +58,15 @@ def operator_values(pools: t.Sequence[Pool], tolerations: t.Sequence[t.Mapping[s
     """
     ours = operator_pools(pools)
     strategies = [strategy for pool in ours if (strategy := mig_strategy(pool))]
+    plugin = _plugin_config(ours)
     every = [{"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}, *tolerations]
     computed = {
         "driver": {"enabled": False},
         "toolkit": {"enabled": False},
         "mig": {"strategy": strategies[0] if strategies else "single"},
         "migManager": _mig_manager([pool for pool in ours if mig_strategy(pool)]),
-        "devicePlugin": {"config": _plugin_config(ours)},
+        "devicePlugin": {"config": plugin, "env": [_restart(plugin)]},
+        "gfd": {"env": [_restart(plugin)]},
         "dcgmExporter": {"serviceMonitor": {"enabled": False}},  # it fails where there is no Prometheus operator
         "daemonsets": {"tolerations": every},
         "node-feature-discovery": {"worker": {"tolerations": every}},
@@ -71,14 +75,14 @@ def operator_values(pools: t.Sequence[Pool], tolerations: t.Sequence[t.Mapping[s
 
 
 def _plugin_config(pools: t.Sequence[Pool]) -> dict[str, t.Any]:
-    """A configuration for each pool, which its nodes choose by their label, and one for nodes without.
+    """One configuration, by the name of each pool too: a node that our device plugin has served may still be labelled with that.
 
-    The plugin starts with the latter and reads the label a moment later (k8s-device-plugin#1645), so that it is that of all pools where
-    they have the same.
+    config-manager ends where a label names a configuration that is not there, and starts the plugin with the default one whatever the
+    label says (k8s-device-plugin#1645), so that all of the operator's pools share alike.
     """
     files = {configuration_name(pool["name"]): _file(pool) for pool in pools}
-    alike = next(iter(files.values())) if len(set(files.values())) == 1 else Configuration(name=DEFAULT).file
-    return {"create": True, "name": PLUGIN_CONFIG, "default": DEFAULT, "data": {DEFAULT: alike, **files}}
+    default = next(iter(files.values()), Configuration(name=DEFAULT).file)
+    return {"create": True, "name": PLUGIN_CONFIG, "default": DEFAULT, "data": {DEFAULT: default, **files}}
 
 
 def _file(pool: Pool) -> str:
@@ -92,8 +96,13 @@ def _mig_manager(pools: t.Sequence[Pool]) -> dict[str, t.Any]:
         return {"enabled": False}
     layouts = {configuration_name(pool["name"]): pool["mig"]["layout"] for pool in pools}
     config = {"create": True, "name": MIG_CONFIG, "default": NO_MIG, "data": {"config.yaml": parted_file({NO_MIG: {}, **layouts})}}
-    reboot = {"env": [{"name": "WITH_REBOOT", "value": "true"}]} if all(is_static(pool) for pool in pools) else {}
-    return {"enabled": True, "config": config, **reboot}
+    reboot = [{"name": "WITH_REBOOT", "value": "true"}] if all(is_static(pool) for pool in pools) else []
+    return {"enabled": True, "config": config, "env": [*reboot, _restart(config)]}
+
+
+def _restart(config: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """A variable that nobody reads: the operator does not look into ConfigMaps, and MIG manager looks at a layout when it starts or its label changes."""
+    return {"name": "GPUOPS_CONFIGURATION", "value": hashlib.sha256(json.dumps(config["data"]).encode()).hexdigest()[:12]}
 
 
 def is_static(pool: Pool) -> bool:
@@ -125,19 +134,47 @@ def pools_faults(pools: t.Any, path: str) -> list[Fault]:
     listed = [(index, pool) for index, pool in enumerate(pools if isinstance(pools, list) else ()) if isinstance(pool, t.Mapping)]
     ours = [id(pool) for pool in operator_pools(pool for _index, pool in listed)]
     faults: list[Fault] = []
-    strategies: dict[str, str] = {}
-    for index, pool in listed:
-        where = f"{path}[{index}]"
-        if id(pool) not in ours:
-            faults += _beside_faults(pool, where) if ours and _has_gpus(pool) else []
-        elif (strategy := mig_strategy(pool)) is not None:
-            strategies.setdefault(strategy, where)
-            if len(strategies) > 1 and next(iter(strategies)) != strategy:
-                allowed = (
-                    f"{next(iter(strategies))}, as in {next(iter(strategies.values()))}: the operator has one mig.strategy for all nodes"
-                )
-                faults.append(Fault(path=f"{where}.mig.strategy", value=strategy, allowed=allowed, source=SOURCE))
-    return faults
+    mine = [(index, pool) for index, pool in listed if id(pool) in ours]
+    for index, pool in listed if ours else ():
+        faults += _beside_faults(pool, f"{path}[{index}]") if id(pool) not in ours and _has_gpus(pool) else []
+    return [*faults, *_strategy_faults(mine, path), *_sharing_faults(mine, path)]
+
+
+def _strategy_faults(pools: t.Sequence[tuple[int, Pool]], path: str) -> list[Fault]:
+    strategies = [(index, strategy) for index, pool in pools if (strategy := mig_strategy(pool)) is not None]
+    return [
+        Fault(
+            path=f"{path}[{index}].mig.strategy",
+            value=strategy,
+            allowed=f"{strategies[0][1]}, as in {path}[{strategies[0][0]}]: the operator has one mig.strategy for all nodes",
+            source=SOURCE,
+        )
+        for index, strategy in strategies[1:]
+        if strategy != strategies[0][1]
+    ]
+
+
+def _sharing_faults(pools: t.Sequence[tuple[int, Pool]], path: str) -> list[Fault]:
+    """Pools that share in another way than the first. MIG instances are named where they are shared."""
+    shared = [(index, pool.get("sharing"), _shares(pool)) for index, pool in pools]
+    return [
+        Fault(
+            path=f"{path}[{index}].sharing",
+            value=value,
+            allowed=f"as in {path}[{shared[0][0]}]: the operator's device plugin has one configuration; or another backend",
+            source="https://github.com/NVIDIA/k8s-device-plugin/issues/1645",
+        )
+        for index, value, shares in shared[1:]
+        if shares != shared[0][2]
+    ]
+
+
+def _shares(pool: Pool) -> tuple[str, ...]:
+    sharing = section(pool, "sharing")
+    if (sharing.get("strategy") or "none") == "none":
+        return ()
+    options = (str(sharing.get(name)) for name in ("strategy", "replicas", "rename", "fail_requests_greater_than_one"))
+    return (*options, str(mig_strategy(pool)), *sorted(section(section(pool, "mig"), "layout")))
 
 
 def info_faults(params: t.Mapping[str, t.Any]) -> list[Fault]:

@@ -15,7 +15,7 @@ import datetime
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Catalog, Node
+from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import NVIDIA, Catalog, Node
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_operator import Pool, operator_pools
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     GPU_PRESENT_LABEL,
@@ -33,10 +33,12 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
     name_of,
     target_of,
 )
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pod_requests import effective_requests
 from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import required_terms, selects
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import GpuResources, Mig, Sharing, configuration_name
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin import foreign_plugins
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_observed import some
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.takeover import foreign_plugins
 
 PAUSED = "paused-for-mig-change"
 RECONCILED, NO_GPU_NODES = "Reconciled", "NoGPUNodes"
@@ -45,6 +47,7 @@ _DEPLOY = "nvidia.com/gpu.deploy."
 _FOUND = "feature.node.kubernetes.io/pci-10de.present"
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 _RELEASE = ("meta.helm.sh/release-namespace", "meta.helm.sh/release-name")
+_RETRY_SECONDS = 120.0  # for MIG manager to start with what the release has brought
 _WEDGE = "https://github.com/NVIDIA/gpu-operator/issues/2833"
 _KUBELET = "https://github.com/NVIDIA/gpu-operator/issues/2415"
 
@@ -56,6 +59,22 @@ class Observed:
     policies: tuple[Object, ...] = ()
     daemon_sets: tuple[Object, ...] = ()  # of the whole cluster
     nodes: tuple[Object, ...] = ()
+    pods: tuple[Object, ...] = ()  # on nodes that are to be cut anew
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long is waited for what: it is ``moment`` now, and the wait has ``begun``.
+
+    A layout that had failed before is tried again once MIG manager has started anew; ``wedge_after`` is in seconds.
+    """
+
+    moment: datetime.datetime
+    begun: datetime.datetime
+    wedge_after: float = 600.0
+
+    def waited(self) -> float:
+        return (self.moment - self.begun).total_seconds()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +148,10 @@ class Status:
         return [*([self.policy] if self.policy else []), *(str(rollout) for rollout in self.rollouts if not rollout.done)]
 
 
-def judge(observed: Observed, pools: t.Sequence[Pool], catalog: Catalog, *, moment: datetime.datetime, wedge_after: float) -> Status:
-    """How things stand. ``catalog`` has the instance types of the nodes; ``wedge_after`` is in seconds."""
-    mine = {pool["name"]: pool for pool in operator_pools(pools)}
+def judge(observed: Observed, pools: t.Sequence[Pool], catalog: Catalog, patience: Patience) -> Status:
+    """How things stand. ``catalog`` has the instance types of the nodes."""
     nodes = [obj for obj in observed.nodes if is_managed(labels_of(obj)) and not obj["metadata"].get("deletionTimestamp")]
-    rows = [_row(obj, mine.get(labels_of(obj).get(NODEPOOL_LABEL, "")), catalog, _Patience(moment=moment, seconds=wedge_after)) for obj in nodes]
+    rows = [_row(obj, _pool_of(obj, pools), catalog, patience) for obj in nodes]
     rollouts = [Rollout.from_api(obj) for obj in observed.daemon_sets if _is_operand(obj)]
     return Status(policy=_policy(observed.policies, bool(nodes)), rollouts=tuple(rollouts), rows=tuple(rows))
 
@@ -149,10 +167,44 @@ def physical(obj: Object) -> Node:
     return dataclasses.replace(node, labels={key: value for key, value in node.labels.items() if key == _INSTANCE_TYPE})
 
 
+def recut(observed: Observed, pools: t.Sequence[Pool], catalog: Catalog) -> list[str]:
+    """The nodes that MIG manager has cut in another way than their pool wants. Capacity counts unhealthy devices too."""
+    found = []
+    for obj in observed.nodes:
+        node, pool = Node.from_api(obj), _pool_of(obj, pools)
+        gpus = physical(obj).gpus(catalog)
+        settled = node.labels.get(MIG_STATE_LABEL) in ("success", "failed")
+        if pool is None or not pool.get("mig") or gpus is None or not settled:
+            continue
+        expected = {name: count for name, count in _resources(pool).advertised(gpus).items() if count}
+        if expected != {name: count for name, count in node.capacity.items() if count}:
+            found.append(node.name)
+    return found
+
+
+def _pool_of(obj: Object, pools: t.Sequence[Pool]) -> Pool | None:
+    mine = {pool["name"]: pool for pool in operator_pools(pools)}
+    return mine.get(labels_of(obj).get(NODEPOOL_LABEL, ""))
+
+
 def conflicts(observed: Observed, namespace: str, release: str) -> list[str]:
     """Why the operator cannot be installed as this release, each reason with what to do; empty where nothing is in the way."""
     theirs = (text for policy in observed.policies if (text := _theirs(policy, namespace, release)))
-    return [*theirs, *_other_plugins(observed)]
+    return [*theirs, *_other_plugins(observed), *_in_use(observed, namespace)]
+
+
+def _in_use(observed: Observed, namespace: str) -> list[str]:
+    """Nodes that are to be cut anew while pods have their GPUs: MIG manager would fail, or reboot under them."""
+    users: dict[str, list[str]] = {}
+    for pod in observed.pods:
+        over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        if not over and pod["metadata"].get("namespace") != namespace and effective_requests(pod["spec"], NVIDIA):
+            users.setdefault(pod["spec"]["nodeName"], []).append(target_of(pod))
+    return [
+        f"Node {name} is to be cut in another way while pods have its GPUs ({some(pods)}): MIG manager would fail, or reboot the node under them. "
+        f"Drain it first (kubectl drain {name} --ignore-daemonsets), then run again."
+        for name, pods in users.items()
+    ]
 
 
 def _theirs(policy: Object, namespace: str, release: str) -> str:
@@ -174,9 +226,8 @@ def _other_plugins(observed: Observed) -> list[str]:
     for obj in [*ours, *(one for one in foreign_plugins(observed.daemon_sets) if not _is_operand(one))]:
         names = sorted(name_of(node) for node in nodes if selects(required_terms(obj["spec"]["template"]["spec"]), labels_of(node)))
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             found.append(
-                f"DaemonSet {target_of(obj)} runs a device plugin on nodes of the operator ({', '.join(names[:3])}{more}): remove it, or keep the "
+                f"DaemonSet {target_of(obj)} runs a device plugin on nodes of the operator ({some(names)}): remove it, or keep the "
                 f'operator off these nodes by the label {OPERANDS_LABEL}="false"; two plugins on one node take the kubelet\'s socket from each other.'
             )
     return found
@@ -206,13 +257,7 @@ def _policy(policies: t.Sequence[Object], has_nodes: bool) -> str:
     return f"{name} is Ready with reason {reason}: {ready.get('message')}: its operands are on no node."
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Patience:
-    moment: datetime.datetime
-    seconds: float
-
-
-def _row(obj: Object, pool: Pool | None, catalog: Catalog, patience: _Patience) -> Row:
+def _row(obj: Object, pool: Pool | None, catalog: Catalog, patience: Patience) -> Row:
     labels, node = labels_of(obj), Node.from_api(obj)
     gpus = physical(obj).gpus(catalog)
     expected = _resources(pool).advertised(gpus) if pool is not None and gpus is not None else {}
@@ -232,12 +277,14 @@ def _resources(pool: Pool) -> GpuResources:
     return GpuResources(sharing=Sharing.from_params(pool.get("sharing")), mig=mig)
 
 
-def _mig_trouble(obj: Object, node: Node, row: Row, patience: _Patience) -> tuple[str, bool]:
+def _mig_trouble(obj: Object, node: Node, row: Row, patience: Patience) -> tuple[str, bool]:
     """(what is wrong with the MIG layout, whether waiting is of no use); ("", False) where it is in force, or there is none."""
     paused = sorted(key for key, value in node.labels.items() if key.startswith(_DEPLOY) and value == PAUSED)
+    seconds = _age(obj, patience.moment)
     if row.state == "failed":
-        return f"MIG layout {row.layout} failed: see the log of its nvidia-mig-manager pod; {_recovery(node.name, paused)}", True
-    if row.state == "pending" and paused and (seconds := _age(obj, patience.moment)) > patience.seconds:
+        certain = seconds <= patience.waited() or patience.waited() > _RETRY_SECONDS
+        return f"MIG layout {row.layout} failed: see the log of its nvidia-mig-manager pod; {_recovery(node.name, paused)}", certain
+    if row.state == "pending" and paused and seconds > patience.wedge_after:
         operands = ", ".join(key.removeprefix(_DEPLOY) for key in paused)
         waited = f"MIG layout {row.layout} is pending for {seconds:.0f} s with {operands} paused: the operator gave up waiting for their pods ({_WEDGE})"
         return f"{waited}; {_recovery(node.name, paused)}", True

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import time
 import typing as t
@@ -14,9 +15,9 @@ import typing as t
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import WaitFailed
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Kubernetes
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_PRESENT_LABEL
-from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import CLUSTER_POLICY, DAEMON_SET, NODE
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import CLUSTER_POLICY, DAEMON_SET, NODE, POD
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import gpu_operator as planning
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.gpu_operator import Observed, Status, judge, table
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.gpu_operator import Observed, Patience, Status, judge, table
 from ansible_collections.gpuops.eks.plugins.module_utils._run.gpu_catalog import GpuCatalog
 from ansible_collections.gpuops.eks.plugins.module_utils._run.module import Outcome, Run
 
@@ -35,15 +36,27 @@ class NotReady(WaitFailed):
 
 def gpu_operator_info(run: Run) -> Outcome:
     """The job of module gpu_operator_info."""
-    kube, catalog = run.kubernetes, GpuCatalog(run)
+    kube, catalog, begun = run.kubernetes, GpuCatalog(run), _now()
     observed = _observe(kube)
-    status = _judge(run, observed, catalog)
+    status = _judge(run, observed, catalog, begun)
     if run.params["wait"] and not run.check_mode and not status.done:
-        observed, status = _wait(run, kube, catalog, status)
+        observed, status = _wait(run, kube, catalog, begun, status)
+    observed = _with_pods(run, kube, observed, catalog)
     if catalog.warning:
         run.warn(catalog.warning)
     namespace, release = run.params["namespace"], run.params["release"]
     return Outcome(plan=None, result={"gpu_operator": planning.result(observed, status, namespace, release)})
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def _with_pods(run: Run, kube: Kubernetes, observed: Observed, catalog: GpuCatalog) -> Observed:
+    """Pods are read of those nodes alone whose GPUs are to be cut anew."""
+    names = planning.recut(observed, run.params["pools"], catalog.types)
+    pods = [pod for name in names for pod in kube.read_all(POD, fields=f"spec.nodeName={name}")]
+    return dataclasses.replace(observed, pods=tuple(pods))
 
 
 def _observe(kube: Kubernetes) -> Observed:
@@ -55,13 +68,13 @@ def _observe(kube: Kubernetes) -> Observed:
     )
 
 
-def _judge(run: Run, observed: Observed, catalog: GpuCatalog) -> Status:
+def _judge(run: Run, observed: Observed, catalog: GpuCatalog, begun: datetime.datetime) -> Status:
     types = catalog.read([planning.physical(obj) for obj in observed.nodes])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return judge(observed, run.params["pools"], types, moment=now, wedge_after=run.params["wedge_after"])
+    patience = Patience(moment=_now(), begun=begun, wedge_after=run.params["wedge_after"])
+    return judge(observed, run.params["pools"], types, patience)
 
 
-def _wait(run: Run, kube: Kubernetes, catalog: GpuCatalog, status: Status) -> tuple[Observed, Status]:
+def _wait(run: Run, kube: Kubernetes, catalog: GpuCatalog, begun: datetime.datetime, status: Status) -> tuple[Observed, Status]:
     """The first look at which all is as it should be; NotReady after the timeout, or as soon as it is evident."""
     end = time.monotonic() + kube.timeout
     while True:
@@ -71,6 +84,6 @@ def _wait(run: Run, kube: Kubernetes, catalog: GpuCatalog, status: Status) -> tu
             raise NotReady(status, f" within {kube.timeout:.0f} s")
         time.sleep(kube.interval)
         observed = _observe(kube)
-        status = _judge(run, observed, catalog)
+        status = _judge(run, observed, catalog, begun)
         if status.done:
             return observed, status

@@ -218,29 +218,63 @@ def test_a_pool_with_mig_has_its_layout_by_the_name_that_its_nodes_are_labelled_
     assert values(MIG)["mig"] == {"strategy": "mixed"}
 
 
+def variables(found: Pool, block: str) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in found[block]["env"]}
+
+
 def test_nodes_are_rebooted_where_all_of_them_belong_to_groups_of_one_size() -> None:
-    reboot = [{"name": "WITH_REBOOT", "value": "true"}]
-    assert values(MIG)["migManager"]["env"] == reboot
-    assert values(MIG, pool(name="b", mig=None, scaling={"min": 0, "max": 3}))["migManager"]["env"] == reboot
-    assert "env" not in values(MIG, pool(name="b", scaling={"min": 0, "max": 3}))["migManager"]
+    grows = {"min": 0, "max": 3}
+    assert variables(values(MIG), "migManager")["WITH_REBOOT"] == "true"
+    assert variables(values(MIG, pool(name="b", mig=None, scaling=grows)), "migManager")["WITH_REBOOT"] == "true"
+    assert "WITH_REBOOT" not in variables(values(MIG, pool(name="b", scaling=grows)), "migManager")
 
 
-def test_each_pool_has_a_configuration_of_the_plugin_and_the_others_the_default() -> None:
-    ten = pool(name="ten", mig=None, sharing={**OPERATOR, "strategy": "time_slicing", "replicas": 10})
-    four = pool(name="four", mig=None, sharing={**OPERATOR, "strategy": "time_slicing", "replicas": 4})
-    alone, both = values(ten)["devicePlugin"]["config"], values(ten, four)["devicePlugin"]["config"]
-    assert (alone["create"], alone["default"]) == (True, "default")
-    assert alone["data"]["default"] == alone["data"]["ten"]
-    assert yaml.safe_load(alone["data"]["ten"])["sharing"]["timeSlicing"]["resources"] == [{"name": "nvidia.com/gpu", "replicas": 10}]
-    assert set(both["data"]) == {"default", "ten", "four"}
-    assert yaml.safe_load(both["data"]["default"]) == {"version": "v1"}
-    assert yaml.safe_load(both["data"]["four"])["sharing"]["timeSlicing"]["resources"][0]["replicas"] == 4
+@pytest.mark.parametrize("block", ["migManager", "devicePlugin", "gfd"])
+def test_what_reads_a_configuration_starts_anew_when_that_changes(block: str) -> None:
+    """The operator's DaemonSets do not follow what is in ConfigMaps."""
+    shared = {**OPERATOR, "strategy": "time_slicing", "replicas": 2}
+    before, same = variables(values(MIG), block), variables(values(dict(MIG)), block)
+    after = variables(values(pool(mig={"layout": {"3g.20gb": 2}}, sharing=shared)), block)
+    assert before == same
+    assert before["GPUOPS_CONFIGURATION"] != after["GPUOPS_CONFIGURATION"]
 
 
-def test_a_pool_that_is_called_default_has_its_own_configuration() -> None:
-    shared = pool(name="default", mig=None, sharing={**OPERATOR, "strategy": "time_slicing", "replicas": 3})
-    data = values(shared, pool(name="whole", mig=None))["devicePlugin"]["config"]["data"]
-    assert yaml.safe_load(data["default"])["sharing"]["timeSlicing"]["resources"][0]["replicas"] == 3
+def test_another_layout_starts_mig_manager_alone_anew() -> None:
+    before, after = values(MIG), values(pool(mig={"strategy": "mixed", "layout": {"3g.20gb": 2}}))
+    assert variables(before, "migManager") != variables(after, "migManager")
+    assert variables(before, "devicePlugin") == variables(after, "devicePlugin")
+
+
+TEN: Pool = {**OPERATOR, "strategy": "time_slicing", "replicas": 10}
+
+
+def test_the_plugin_has_one_configuration_by_the_names_of_the_pools_too() -> None:
+    config = values(pool(name="a", mig=None, sharing=TEN), pool(name="b", mig=None, sharing=TEN))["devicePlugin"]["config"]
+    assert (config["create"], config["default"]) == (True, "default")
+    assert set(config["data"]) == {"default", "a", "b"}
+    assert len(set(config["data"].values())) == 1
+    assert yaml.safe_load(config["data"]["default"])["sharing"]["timeSlicing"]["resources"] == [{"name": "nvidia.com/gpu", "replicas": 10}]
+    assert yaml.safe_load(values(pool(mig=None))["devicePlugin"]["config"]["data"]["default"]) == {"version": "v1"}
+
+
+@pytest.mark.parametrize(
+    ("second", "alike"),
+    [
+        ({"sharing": TEN}, 1),
+        ({"sharing": {**TEN, "replicas": "10"}}, 1),
+        ({"sharing": {**TEN, "replicas": 4}}, 0),
+        ({"sharing": OPERATOR}, 0),
+        ({"sharing": TEN, "mig": {"strategy": "mixed", "layout": {"1g.5gb": 7}}}, 0),
+        ({"sharing": TEN, "accelerator": "none"}, 1),
+    ],
+)
+def test_pools_of_the_operator_share_alike(second: Pool, alike: int) -> None:
+    faults = pools_faults([pool(name="a", mig=None, sharing=TEN), pool(**{"name": "b", "mig": None, **second})], "gpu_nodepools")
+    assert [fault.path for fault in faults] == ([] if alike else ["gpu_nodepools[1].sharing"])
+
+
+def test_what_differs_without_sharing_is_no_fault() -> None:
+    assert pools_faults([MIG, pool(name="whole", mig=None), pool(name="b", mig={"layout": {"3g.20gb": 2}})], "gpu_nodepools") == []
 
 
 def test_operands_and_feature_discovery_tolerate_the_pools_taints() -> None:

@@ -10,7 +10,16 @@ import typing as t
 
 import pytest
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Hardware
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.gpu_operator import Observed, Status, conflicts, judge, result, table
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.gpu_operator import (
+    Observed,
+    Patience,
+    Status,
+    conflicts,
+    judge,
+    recut,
+    result,
+    table,
+)
 
 Json = dict[str, t.Any]
 
@@ -74,12 +83,20 @@ def daemon_set(name: str = "nvidia-mig-manager", *, ready: int = 1, observed: in
     return {"metadata": metadata, "spec": spec, "status": status, **more}
 
 
+def patience(waited: int = 0) -> Patience:
+    return Patience(moment=MOMENT, begun=MOMENT - datetime.timedelta(seconds=waited), wedge_after=600)
+
+
 def status(
-    *nodes: Json, policies: t.Sequence[Json] | None = None, sets: t.Sequence[Json] = (), pools: t.Sequence[Json] = (POOL,)
+    *nodes: Json,
+    policies: t.Sequence[Json] | None = None,
+    sets: t.Sequence[Json] = (),
+    pools: t.Sequence[Json] = (POOL,),
+    waited: int = 0,
 ) -> Status:
     found = (policy(),) if policies is None else tuple(policies)
     observed = Observed(policies=found, daemon_sets=(daemon_set(), *sets), nodes=nodes)
-    return judge(observed, pools, CATALOG, moment=MOMENT, wedge_after=600)
+    return judge(observed, pools, CATALOG, patience(waited))
 
 
 def test_done_when_policy_daemon_sets_and_every_node_are_as_they_should_be() -> None:
@@ -128,6 +145,15 @@ def test_a_layout_that_failed_ends_the_wait() -> None:
     lines = table(found.rows).splitlines()
     assert lines[0].split() == ["node", "pool", "MIG", "layout", "expected", "seen", "why"]
     assert lines[1].startswith("a     mig   mig failed  nvidia.com/gpu 0, nvidia.com/mig-1g.5gb 56  0, 56  MIG layout mig failed")
+
+
+@pytest.mark.parametrize(
+    ("ago", "waited", "hopeless"), [(0, 0, True), (5, 10, True), (500, 10, False), (500, 120, False), (500, 121, True)]
+)
+def test_a_failure_from_before_is_tried_again_by_what_the_release_brings(ago: int, waited: int, hopeless: bool) -> None:
+    found = status(node(ago=ago, **{**DONE, "nvidia.com/mig.config.state": "failed"}), waited=waited)
+    assert found.hopeless is hopeless
+    assert "failed" in found.rows[0].why
 
 
 def test_single_strategy_counts_devices_of_the_physical_gpus_whatever_feature_discovery_counts() -> None:
@@ -211,9 +237,41 @@ def test_another_device_plugin_on_other_nodes_and_the_operators_own_are_none() -
     assert found_conflicts(sets=[elsewhere, daemon_set("nvidia-device-plugin-daemonset")], nodes=[off, node("b")]) == []
 
 
+def pod(name: str, namespace: str = "ml", resource: str = "nvidia.com/mig-1g.5gb", phase: str = "Running") -> Json:
+    spec = {"nodeName": "a", "containers": [{"name": "c", "resources": {"limits": {resource: "1"}}}]}
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec, "status": {"phase": phase}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        (DONE, []),
+        ({**DONE, "advertised": 16}, ["a"]),
+        ({**DONE, "advertised": 16, "nvidia.com/mig.config.state": "failed"}, ["a"]),
+        ({**DONE, "advertised": 16, "nvidia.com/mig.config.state": "pending"}, []),
+        ({**DONE, "advertised": 16, "gpuops.eks/nodepool": "other"}, []),
+    ],
+)
+def test_nodes_that_are_to_be_cut_anew(changes: Json, names: list[str]) -> None:
+    assert recut(Observed(nodes=(node(**changes),)), [POOL], CATALOG) == names
+
+
+def test_an_unhealthy_device_is_no_other_layout() -> None:
+    ill = node(**DONE)
+    ill["status"]["allocatable"] = {"nvidia.com/mig-1g.5gb": "55"}
+    assert recut(Observed(nodes=(ill,)), [POOL], CATALOG) == []
+
+
+def test_pods_on_gpus_that_are_to_be_cut_anew_are_in_the_way() -> None:
+    pods = [pod("train"), pod("over", phase="Succeeded"), pod("validator", "gpu-operator"), pod("plain", resource="cpu")]
+    (found,) = conflicts(Observed(pods=tuple(pods)), "gpu-operator", "gpu-operator")
+    assert "Node a is to be cut in another way while pods have its GPUs (ml/train)" in found
+    assert "kubectl drain a" in found
+
+
 def test_result_has_all_of_it() -> None:
     observed = Observed(policies=(policy(),), daemon_sets=(daemon_set(),), nodes=(node(**DONE),))
-    found = result(observed, judge(observed, [POOL], CATALOG, moment=MOMENT, wedge_after=600), "gpu-operator", "gpu-operator")
+    found = result(observed, judge(observed, [POOL], CATALOG, patience()), "gpu-operator", "gpu-operator")
     assert found["ready"] is True
     assert found["cluster_policies"] == [{"name": "cluster-policy", "state": "ready", "ready": True, "reason": "Reconciled"}]
     assert found["daemon_sets"] == [{"name": "nvidia-mig-manager", "desired": 1, "ready": 1, "updated": 1}]
