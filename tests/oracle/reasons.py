@@ -98,8 +98,8 @@ REASONS = (
         what="ClusterRole|Role|ClusterRoleBinding|RoleBinding",
         components=(RIGHTS,),
         why=(
-            "For GPU feature discovery alone and in its own namespace. Nodes are read by config-manager only; NodeFeature objects are made "
-            "where their pod is, and it deletes what it has made."
+            "For GPU feature discovery alone, in its own namespace, and for what it calls alone: NodeFeature objects are made where their pod "
+            "is, and go with it. Nodes are read by config-manager only."
         ),
     ),
     Reason(

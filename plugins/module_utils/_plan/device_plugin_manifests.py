@@ -68,8 +68,8 @@ def namespace(name: str) -> Manifest:
 def common_objects(wanted: DevicePlugin, *, feature_discovery: bool) -> list[Manifest]:
     """What all configurations share, in the order of applying: the account of GPU feature discovery and its rights in its namespace.
 
-    Source: NVIDIA k8s-device-plugin, internal/lm/output.go, and its chart's ClusterRole. The plugin and the MPS control daemon ask the API
-    server for nothing.
+    Source: NVIDIA k8s-device-plugin, internal/lm/output.go, which calls nothing else. The plugin and the MPS control daemon ask the API server
+    for nothing.
     """
     if not feature_discovery:
         return []
