@@ -81,8 +81,13 @@ NOTES: dict[str, list[str]] = {
     ],
     "gpu_nodepools": ["One call of `gpuops.eks.eks_gpu_nodepool` for all pools."],
     "gpu_sharing": [
-        "One call of `gpuops.eks.nvidia_device_plugin`. The configurations follow from `sharing` of the pools, and the tolerations from their taints,",
-        "so that there is no second place to keep in step.",
+        "One call of `gpuops.eks.nvidia_device_plugin`. Each pool has a configuration of its own, which follows from its `sharing` and `mig`, and the",
+        "tolerations follow from the pools' taints, so that there is no second place to keep in step. Pools of Bottlerocket, whose image has a device",
+        "plugin, and those with `sharing.backend: gpu_operator` (role `gpu_operator`) have none.",
+        "",
+        "A pool whose GPUs are shared in another way gets another file and new pods of the plugin; nodes and other pools' pods stay. What would take",
+        "GPUs from pods that run is refused until `gpu_sharing_drain: true`, which goes node by node and keeps to PodDisruptionBudgets. Another",
+        "`mig.layout` takes new nodes, which role `gpu_nodepools` sees to: nodes cut their GPUs at boot.",
     ],
     "gpu_operator": [
         "Comes between the roles `gpu_sharing` and `gpu_workloads`, and does nothing where no pool has `sharing.backend: gpu_operator`. It makes the",

@@ -81,6 +81,9 @@ def pool(**changes: t.Any) -> list[dict[str, t.Any]]:
     return [copy.deepcopy(GENERAL), {**copy.deepcopy(GPU), **changes}]
 
 
+CUT = pool(instances={"types": ["p4d.24xlarge"]}, mig={"layout": {"1g.5gb": 3, "3g.20gb": 1}}, sharing=None)
+
+
 def test_what_is_generated_is_what_the_model_says() -> None:
     assert [path.relative_to(ROOT).as_posix() for path in generate.different()] == [], "run tools/generate.py"
 
@@ -136,6 +139,7 @@ def test_facts_are_set_somewhere_and_are_no_variables() -> None:
 
 def test_sound_inventories_have_no_faults() -> None:
     assert faults() == []
+    assert faults(gpu_nodepools=CUT, gpu_workloads_resource="nvidia.com/mig-3g.20gb") == []
     assert faults(gpu_nodepools=[], gpu_workloads_state="absent") == []
 
 
@@ -190,8 +194,12 @@ def test_a_missing_variable_of_the_inventory_is_a_fault(missing: str) -> None:
         ({"eks_network_zones": [], "eks_network_zone_count": 1}, "eks_network_zone_count", "at least 2"),
         ({"eks_network_wait_interval": -1.0}, "eks_network_wait_interval", "at least 0"),
         ({"gpu_sharing_image_digest": "latest"}, "gpu_sharing_image_digest", "sha256"),
+        ({"gpu_sharing_max_unavailable": 0}, "gpu_sharing_max_unavailable", "at least 1"),
         ({"gpu_workloads_replicas": -1}, "gpu_workloads_replicas", "at least 0"),
         ({"gpu_workloads_resource": "nvidia.com/gpu.shared"}, "gpu_workloads_resource", "nvidia.com/gpu"),
+        ({"gpu_workloads_resource": "k8s.amazonaws.com/vgpu"}, "gpu_workloads_resource", "what the pools advertise: nvidia.com/gpu"),
+        ({"gpu_nodepools": CUT}, "gpu_workloads_resource", "nvidia.com/mig-1g.5gb, nvidia.com/mig-3g.20gb"),
+        ({"gpu_nodepools": CUT, "gpu_workloads_resource": "nvidia.com/mig-7g.40gb"}, "gpu_workloads_resource", "nvidia.com/mig-1g.5gb"),
         ({"gpu_nodepools": []}, "gpu_workloads_resource", "no pool has GPUs"),
         ({"gpu_nodepools": pool(zones=["us-west-2c"])}, "gpu_nodepools[1].zones[0]", "us-west-2a, us-west-2b"),
         ({"gpu_nodepools": pool(instances={"types": ["g5"]})}, "gpu_nodepools[1].instances.types[0]", "an instance type"),

@@ -20,10 +20,11 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import c
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import device_plugin_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import form_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.iam import POD_IDENTITY_AGENT
+from ansible_collections.gpuops.eks.plugins.module_utils._model.mig import mig_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import network_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool_faults import pools_faults
-from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing, sharing_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import GpuResources, Mig, Sharing, sharing_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.variables import FACTS, PLAYBOOK, ROLES, known, variables_of
 
 Variables = t.Mapping[str, t.Any]
@@ -203,7 +204,7 @@ def _workload_faults(variables: Variables) -> list[Fault]:
     if variables.get("gpu_workloads_state") != "present" or "gpu_nodepools" not in variables:
         return []
     resource = variables.get("gpu_workloads_resource")
-    advertised = sorted({Sharing.from_params(pool.get("sharing")).resource for pool in _pools(variables) if _shares_gpus(pool)})
+    advertised = sorted({name for pool in _pools(variables) if _shares_gpus(pool) for name in _advertised(pool)})
     if resource in advertised:
         return []
     what = f"what the pools advertise: {', '.join(advertised)}" if advertised else "none: no pool has GPUs"
@@ -214,8 +215,16 @@ def _workload_faults(variables: Variables) -> list[Fault]:
 def _shares_gpus(pool: t.Mapping[str, t.Any]) -> bool:
     if (pool.get("accelerator") or "nvidia") != "nvidia":
         return False
-    sharing = pool.get("sharing")
-    return sharing is None or (isinstance(sharing, t.Mapping) and not sharing_faults(sharing, "") and _typed(sharing))
+    sharing, mig = pool.get("sharing"), pool.get("mig")
+    shared = sharing is None or (isinstance(sharing, t.Mapping) and not sharing_faults(sharing, "") and _typed(sharing))
+    return shared and (mig is None or (isinstance(mig, t.Mapping) and isinstance(mig.get("layout"), t.Mapping) and not mig_faults(mig, "")))
+
+
+def _advertised(pool: t.Mapping[str, t.Any]) -> list[str]:
+    """The resources of which a node of the pool has any."""
+    mig = None if pool.get("mig") is None else Mig.from_params(pool["mig"])
+    found = GpuResources(sharing=Sharing.from_params(pool.get("sharing")), mig=mig).advertised(1)
+    return [name for name, count in found.items() if count]
 
 
 def _typed(sharing: t.Mapping[str, t.Any]) -> bool:
@@ -249,6 +258,7 @@ _RULES: tuple[t.Callable[[Variables], list[Fault]], ...] = (
     _network_faults,
     _zone_faults,
     _workload_faults,
+    _least_faults("gpu_sharing_max_unavailable", 1),
     _least_faults("gpu_workloads_replicas", 0),
     _least_faults("gpu_workloads_resource_count", 1),
     *(

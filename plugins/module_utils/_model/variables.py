@@ -808,6 +808,34 @@ SHARING: Options = {
         "default": [],
         "description": ["Names of Secrets in the namespace with which the image is pulled."],
     },
+    "gpu_sharing_feature_discovery": {
+        "type": "bool",
+        "default": None,
+        "description": [
+            "Whether GPU feature discovery runs beside the plugin and labels nodes with what GPUs they have. Null: where the cluster has Node Feature "
+            "Discovery's C(nodefeatures.nfd.k8s-sigs.io)."
+        ],
+    },
+    "gpu_sharing_drain": {
+        "type": "bool",
+        "default": False,
+        "description": [
+            "Whether nodes are drained of pods with GPUs where a pool shares its GPUs in another way and that takes it (into and out of MPS, another "
+            "resource, fewer shares than are taken). V(false) refuses such a change and names nodes and pods; C(--check) shows every step."
+        ],
+    },
+    "gpu_sharing_max_unavailable": {
+        "type": "int",
+        "default": 1,
+        "description": ["How many nodes at once are drained, or are without a device plugin while ours takes over."],
+    },
+    "gpu_sharing_replace": {
+        "type": "bool",
+        "default": False,
+        "description": [
+            "Whether ours takes the place of a device plugin that somebody else installed, node by node and without a restart of pods with GPUs."
+        ],
+    },
     "gpu_sharing_wait_timeout": {
         "type": "int",
         "default": 600,
@@ -1065,6 +1093,7 @@ FACTS = frozenset(
         "eks_autoscaling_rendered",
         "eks_cluster_addons_result",
         "eks_cluster_diff",
+        "eks_cluster_node_policies",
         "eks_cluster_node_role",
         "eks_cluster_plan",
         "eks_cluster_result",
