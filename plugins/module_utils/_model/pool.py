@@ -32,6 +32,7 @@ DEFAULT_MIN, DEFAULT_MAX = 0, 10
 DEFAULT_DISK_GIB, DEFAULT_DISK_TYPE, DEFAULT_THROUGHPUT = 200, "gp3", 600
 DEFAULT_AMI_FAMILY = "al2023"
 GPU_CATEGORIES = ("g", "p")  # letters that families with NVIDIA GPUs begin with
+_OPERATOR = "gpu_operator"  # its releases have a device plugin of v0.20.0 or later
 
 
 def section(params: Params, name: str) -> Params:
@@ -355,6 +356,7 @@ class Pool:
         """From validated options (pool_faults); ``node_role`` is the role of pools that name none, ``volumes_key`` the KMS key of new ones."""
         disk, sharing, mig, network = section(params, "disk"), params.get("sharing"), params.get("mig"), section(params, "network")
         iam, user_data, warm_pool = section(params, "iam"), params.get("user_data"), params.get("warm_pool")
+        backend = None if sharing is None else sharing.get("backend")
         return cls(
             name=params["name"],
             path=path,
@@ -372,9 +374,9 @@ class Pool:
             labels=_texts(params.get("labels")),
             taints=_taints(params.get("taints")),
             startup_taints=_taints(params.get("startup_taints")),
-            mig=None if mig is None else Mig.from_params(mig),
+            mig=None if mig is None else Mig.from_params(mig, suffixes=backend == _OPERATOR),
             sharing=None if sharing is None else Sharing.from_params(sharing),
-            sharing_backend=None if sharing is None else sharing.get("backend"),
+            sharing_backend=backend,
             subnets=_strings(network, "subnets"),
             security_groups=_strings(network, "security_groups"),
             efa=network.get("efa"),
@@ -453,8 +455,8 @@ class Pool:
     @property
     def backend(self) -> str:
         """What carries sharing and MIG out: our device plugin, that of the image, or the GPU Operator."""
-        if self.sharing_backend == "gpu_operator":
-            return "gpu_operator"
+        if self.sharing_backend == _OPERATOR:
+            return _OPERATOR
         return "bottlerocket" if self.effective_ami_family == "bottlerocket" else "device_plugin"
 
     @property
@@ -473,7 +475,7 @@ class Pool:
             labels[GPU_PRESENT_LABEL] = "true"
         if self.configuration is not None:
             labels[DEVICE_PLUGIN_CONFIG_LABEL] = self.configuration
-        if self.mig is not None and self.backend == "gpu_operator":
+        if self.mig is not None and self.backend == _OPERATOR:
             labels[MIG_CONFIG_LABEL] = configuration_name(self.name)
         return labels
 

@@ -14,6 +14,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._catalog.bottlerocket i
 from ansible_collections.gpuops.eks.plugins.module_utils._catalog.gpus import Gpu, gpu_of
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import DEFAULT_DISK_GIB, Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import resource_of
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import NodeSettings
 
 MARK = "gpuops.eks/gpus"
@@ -97,7 +98,21 @@ def pool_warnings(pool: Pool) -> list[str]:
             f"Pool {pool.name}: {', '.join(unknown)} is not in the catalogue of GPU products, so that mig.layout is not checked; a node whose GPUs "
             "do not take it never joins."
         )
-    return warnings + _old_release(pool)
+    return warnings + _suffixes(pool) + _old_release(pool)
+
+
+def _suffixes(pool: Pool) -> list[str]:
+    """Resources whose name depends on the device plugin's version, which role gpu_sharing chooses and autoscalers are told of here."""
+    if pool.mig is None or pool.mig.strategy != "mixed" or pool.backend != "device_plugin":
+        return []
+    names = {profile: resource_of(profile) for profile in pool.mig.layout if resource_of(profile) != resource_of(profile, suffixes=True)}
+    if not names:
+        return []
+    shown = ", ".join(f"{profile} as {name}" for profile, name in names.items())
+    return [
+        f"Pool {pool.name}: autoscalers are told of {shown}, as a device plugin before v0.20.0 advertises it; with a newer one "
+        "(gpu_sharing_image_tag) use profiles without a suffix."
+    ]
 
 
 def _old_release(pool: Pool) -> list[str]:

@@ -38,27 +38,21 @@ def params(provisioner: str, **options: t.Any) -> Json:
 
 def texts(provisioner: str, state: t.Any) -> list[str]:
     """The user data of what there is."""
-    state = getattr(state, "inner", state)
     if provisioner == "karpenter":
-        return [one["spec"].get("userData", "") for one in state.node_classes]
-    used = {reference for one in groups(provisioner, state) if (reference := _template(one))}
-    contents = [version for one in state.templates.values() for name, version in one.versions.items() if (one.id, name) in used]
+        return [one["spec"].get("userData", "") for one in state.inner.node_classes]
+    used = {one.launch_template if provisioner == "managed_node_group" else one.template for one in groups(provisioner, state)}
+    contents = [version for one in state.inner.templates.values() for name, version in one.versions.items() if (one.id, name) in used]
     return [base64.b64decode(content.data.get("UserData", "")).decode() for content in contents]
 
 
 def groups(provisioner: str, state: t.Any) -> list[t.Any]:
-    state = getattr(state, "inner", state)
-    return list((state.nodegroups if provisioner == "managed_node_group" else state.groups).values())
-
-
-def _template(group: t.Any) -> tuple[str, str] | None:
-    return t.cast("tuple[str, str] | None", getattr(group, "launch_template", None) or getattr(group, "template", None))
+    return list((state.inner.nodegroups if provisioner == "managed_node_group" else state.inner.groups).values())
 
 
 def advertised(provisioner: str, state: t.Any) -> Json:
     """What an autoscaler is told that a node of the pool advertises."""
     if provisioner == "karpenter":
-        return {name: value for one in getattr(state, "inner", state).node_overlays for name, value in one["spec"]["capacity"].items()}
+        return {name: value for one in state.inner.node_overlays for name, value in one["spec"]["capacity"].items()}
     [group] = groups(provisioner, state)
     return {key.removeprefix(RESOURCES): value for key, value in group.tags.items() if key.startswith(RESOURCES) and "nvidia.com" in key}
 
@@ -233,6 +227,16 @@ def test_a_limit_that_no_node_keeps_to(options: Json, gpus: int, least: int | No
     assert [(fault.path, fault.allowed.partition(",")[0]) for fault in planned.faults] == (
         [] if least is None else [("pool.limits.gpus", f"at least {least}")]
     )
+
+
+def test_profiles_with_a_suffix_have_the_name_that_their_device_plugin_gives_them() -> None:
+    mig = {"strategy": "mixed", "layout": {"1g.10gb": 6, "1g.10gb+me": 1}}
+    ours = pool_of(params("managed_node_group", instances=H100, mig=mig))
+    assert ours.gpu_resources.advertised(1) == {"nvidia.com/gpu": 0, "nvidia.com/mig-1g.10gb": 7}
+    assert ["1g.10gb+me as nvidia.com/mig-1g.10gb" in warning for warning in pool_warnings(ours)] == [True]
+    operators = pool_of(params("managed_node_group", instances=H100, mig=mig, sharing={"backend": "gpu_operator"}))
+    assert operators.gpu_resources.advertised(1) == {"nvidia.com/gpu": 0, "nvidia.com/mig-1g.10gb": 6, "nvidia.com/mig-1g.10gb.me": 1}
+    assert pool_warnings(operators) == []
 
 
 def test_what_a_user_should_know_of_a_pool() -> None:
