@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import json
+import queue
 import threading
 import typing as t
 from pathlib import Path
@@ -25,6 +27,7 @@ APPLY = {"fieldManager": "gpuops.eks", "force": "true", "fieldValidation": "Stri
 DRY_RUN = {**APPLY, "dryRun": "All"}
 WATCH = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": "240"}
 VERSION = "100"  # of every list
+Events = t.Sequence[tuple[str, Json]]
 
 
 def certificate() -> str:
@@ -58,16 +61,25 @@ class Expected:
 
 
 class _Stream(urllib3.response.HTTPResponse):
-    """A watch that stays open after its events until the module has ended."""
+    """A watch that stays open until the module has ended; ``put`` lets something happen."""
 
-    def __init__(self, events: t.Sequence[Json], over: threading.Event) -> None:
+    def __init__(self, over: threading.Event) -> None:
         super().__init__(status=200, preload_content=False)
-        self._lines = [json.dumps(event).encode() + b"\n" for event in events]
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._over = over
+        self._version = int(VERSION)
+
+    def put(self, events: Events) -> None:
+        """Each event has a resourceVersion of its own."""
+        for kind, obj in events:
+            self._version += 1
+            versioned = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self._version)}}
+            self._lines.put(json.dumps({"type": kind, "object": versioned}).encode() + b"\n")
 
     def stream(self, amt: int | None = None, decode_content: bool | None = None) -> t.Generator[bytes]:
-        yield from self._lines
-        self._over.wait()
+        while not self._over.is_set():
+            with contextlib.suppress(queue.Empty):
+                yield self._lines.get(timeout=0.02)
 
 
 class KubeWire:
@@ -79,6 +91,8 @@ class KubeWire:
         self.tokens: set[str] = set()
         self._script: list[Expected] = []
         self._over = threading.Event()
+        self._streams: dict[tuple[str, str], _Stream] = {}
+        self._later: dict[int, list[tuple[_Stream, Events]]] = {}
         monkeypatch.setattr(urllib3.connectionpool.HTTPConnectionPool, "urlopen", self._urlopen)
 
     def cluster(self) -> KubeWire:
@@ -102,10 +116,16 @@ class KubeWire:
             "GET", path, query={"limit": "500", **query}, reply={"metadata": {"resourceVersion": VERSION}, "items": list(items)}
         )
 
-    def watch(self, path: str, events: t.Sequence[tuple[str, Json]] = (), **query: str) -> KubeWire:
-        """A watch from the last list on, with these events (type, object)."""
-        made = [{"type": kind, "object": versioned(obj, index)} for index, (kind, obj) in enumerate(events)]
-        return self.expect("GET", path, query={**WATCH, "resourceVersion": VERSION, **query}, reply=_Stream(made, self._over))
+    def watch(self, path: str, events: Events = (), **query: str) -> KubeWire:
+        """A watch from the last list on, with these events (type, object) right away."""
+        stream = self._streams[path, query.get("fieldSelector", "")] = _Stream(self._over)
+        stream.put(events)
+        return self.expect("GET", path, query={**WATCH, "resourceVersion": VERSION, **query}, reply=stream)
+
+    def then(self, path: str, events: Events, fields: str = "") -> KubeWire:
+        """What an open watch tells once the request before this has been made."""
+        self._later.setdefault(len(self._script), []).append((self._streams[path, fields], events))
+        return self
 
     def patch(self, path: str, reply: t.Any, *, dry_run: bool = False, body: t.Any = ANY) -> KubeWire:
         return self.expect("PATCH", path, query=DRY_RUN if dry_run else APPLY, body=body, reply=reply)
@@ -138,6 +158,8 @@ class KubeWire:
         if made != (expected.method, expected.path, expected.query, expected.body):
             raise Unexpected(f"request {len(self.made) + 1}:\nexpected {expected} {expected.body}\nmade     {made}")
         self.made.append(made)
+        for stream, events in self._later.get(len(self.made), ()):
+            stream.put(events)
         if isinstance(expected.reply, Exception):
             raise expected.reply
         if isinstance(expected.reply, _Stream):
@@ -145,8 +167,3 @@ class KubeWire:
         if isinstance(expected.reply, str):
             return urllib3.response.HTTPResponse(body=expected.reply.encode(), status=expected.status, preload_content=True)
         return urllib3.response.HTTPResponse(body=json.dumps(expected.reply).encode(), status=expected.status, preload_content=True)
-
-
-def versioned(obj: Json, index: int) -> Json:
-    """An object of a watch: each event has a resourceVersion of its own."""
-    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(int(VERSION) + 1 + index)}}

@@ -18,14 +18,13 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plu
 from ansible_collections.gpuops.eks.plugins.modules.nvidia_device_plugin import main
 
 from tests.wire.harness import ANY, Wire
-from tests.wire.kube import KubeWire
+from tests.wire.kube import Events, KubeWire
 
 NAMESPACE = "gpuops-nvidia"
 OURS = "app.kubernetes.io/managed-by=gpuops.eks,app.kubernetes.io/name=nvidia-device-plugin"
 NAMESPACE_PATH = f"/api/v1/namespaces/{NAMESPACE}"
 CONFIG_MAPS, DAEMON_SETS = f"{NAMESPACE_PATH}/configmaps", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets"
 PODS, RBAC = f"{NAMESPACE_PATH}/pods", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
-Events = t.Sequence[tuple[str, Json]]
 INSTANCE_TYPES = {"Filters": [{"Name": "instance-type", "Values": ["g5.2xlarge"]}]}
 G5: Json = {
     "InstanceTypes": [{"InstanceType": "g5.2xlarge", "GpuInfo": {"Gpus": [{"Name": "A10G", "Manufacturer": "NVIDIA", "Count": 1}]}}]

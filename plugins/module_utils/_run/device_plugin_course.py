@@ -194,6 +194,8 @@ class Course:
         names = {move.node.name for move in batch}
         self._do(combine(map(transition.cordon, batch)))
         self._drain(batch)
+        # A controller that has not seen the new template would make the old pods again.
+        self._until(lambda status: [], lambda status: all(rollout.observed for rollout in status.rollouts))
         self._do(combine(transition.restart(seen.node, seen.daemons) for seen in self._seen(names)))
         self._until(lambda status: status.of(names), lambda status: self._daemons_settled(names))
         self._do(combine(transition.restart(seen.node, seen.plugins) for seen in self._seen(names)))
