@@ -123,8 +123,9 @@ DEVICE_PLUGIN = Module(
         "gpu-feature-discovery": "github.com/NVIDIA/k8s-device-plugin/cmd/gpu-feature-discovery",
         "configparser": "./configparser",
         "fakekubelet": "./fakekubelet",
+        "mpsdaemons": "./mpsdaemons",
     },
-    sources=("configparser/main.go", "fakekubelet/main.go"),
+    sources=("configparser/main.go", "fakekubelet/main.go", "mpsdaemons/main.go"),
     cgo=True,
 )
 FAKE_NVML = Module(name="deviceplugin", source="github.com/NVIDIA/go-nvml", commands={}, sources=("nvml/nvml.c",))
@@ -159,6 +160,7 @@ class DevicePluginBinaries:
     gpu_feature_discovery: Path
     configparser: Path
     fakekubelet: Path
+    mpsdaemons: Path
     nvml: Path
 
 
@@ -204,6 +206,7 @@ def device_plugin(say: Say) -> DevicePluginBinaries:
         gpu_feature_discovery=programs["gpu-feature-discovery"],
         configparser=programs["configparser"],
         fakekubelet=programs["fakekubelet"],
+        mpsdaemons=programs["mpsdaemons"],
         nvml=_cached(FAKE_NVML.cache_key("nvml"), lambda target: _compile_nvml(target, say), say),
     )
 

@@ -76,6 +76,17 @@ def parse(programs: DevicePluginBinaries, files: Sequence[str]) -> list[Parsed]:
     return answers
 
 
+def mps_daemons(programs: DevicePluginBinaries, directory: Path, file: str, machine: Machine) -> tuple[list[str], str]:
+    """The pipe directories of the MPS control daemons that would be started, and the error where there is one."""
+    path = directory / "config.yaml"
+    path.write_text(file)
+    environment = {**machine.environment, "LD_LIBRARY_PATH": str(programs.nvml)}
+    command = [str(programs.mpsdaemons), "--config-file", str(path)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    answer = json.loads(run.stdout)
+    return answer["pipes"] or [], answer["error"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Allocated:
     """What a container would get, or why not."""

@@ -21,7 +21,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_man
     daemon_set,
 )
 
-from lab.nodes import features, sharing
+from lab.nodes import features, health, sharing
 from tests.oracle.configurations import GPU, Case, Meaning, cases, plain
 from tests.oracle.machines import Machine
 from tests.oracle.programs import Allocated, Kubelet, Plugin
@@ -248,6 +248,14 @@ def test_of_a_shared_gpu_that_fails_one_share_is_unhealthy(node: Kubelet) -> Non
     made = case(Machine(gpus=4, xid=48), Meaning(), sharing=slicing(10))
     plugin = node.plugin(made.file, made.machine, resources=1, updates=2, settings=environment(made))
     assert (plugin.resources[GPU].devices, plugin.resources[GPU].healthy) == (40, 39)
+
+
+@pytest.mark.parametrize("settings", [{}, {health.DISABLE: "79,48"}, {health.ENABLE: "13"}], ids=str)
+@pytest.mark.parametrize("xid", [*health.IGNORED, 48, 79])
+def test_the_lab_counts_the_errors_that_the_plugin_counts(node: Kubelet, xid: int, settings: Mapping[str, str]) -> None:
+    ignored = health.ignored(xid, settings)
+    plugin = node.plugin("version: v1\n", Machine(gpus=2, xid=xid), resources=1, updates=2, until="Skipping event", settings=settings)
+    assert ("Skipping event" in plugin.log, f"Xid={xid} on Device=" in plugin.log) == (ignored, not ignored)
 
 
 PARTLY = Machine(key="a100-40", gpus=4, layout=SEVENTHS, parted=2)
