@@ -31,7 +31,8 @@ RETURN = r"""
 _value:
   description:
     - C(karpenter), C(cluster_autoscaler), C(termination_handler) are whether each is needed; C(self_managed) whether EKS has to be told of the nodes'
-      roles, C(node_roles) those that pools name, C(default_node_role) whether pools take the cluster's own.
+      roles, C(node_roles) those that pools name, C(default_node_role) whether pools take the cluster's own, C(own_roles) the names
+      of Karpenter's pools whose nodes have a role that is made for the pool.
     - C(templates) is a hash that changes with what cluster-autoscaler expects of nodes that are not there yet.
   type: dict
   sample:
@@ -41,6 +42,7 @@ _value:
     self_managed: true
     node_roles: []
     default_node_role: true
+    own_roles: []
     templates: 0a1b2c3d4e5f
 """
 

@@ -29,6 +29,15 @@ options:
     type: list
     elements: str
     default: []
+  pools:
+    description: Names of pools whose nodes have a role that is made for the pool, which Karpenter hands to them.
+    type: list
+    elements: str
+    default: []
+  path:
+    description: Path of these pools' roles.
+    type: str
+    default: /
   queues:
     description: ARN of the queue of interruptions by the controller that reads it.
     type: dict
@@ -81,12 +90,15 @@ import typing as t
 from ansible_collections.gpuops.eks.plugins.module_utils._model.controller_iam import controller_roles, role_arn
 from ansible_collections.gpuops.eks.plugins.module_utils._model.iam import Settings
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_role import role_arn as pool_role_arn
 
 
 def controller_iam_roles(
     controllers: t.Sequence[str],
     owner: str,
     node_roles: t.Sequence[str] = (),
+    pools: t.Sequence[str] = (),
+    path: str = "/",
     queues: t.Mapping[str, str] | None = None,
     boundary: str | None = None,
     tags: t.Mapping[str, t.Any] | None = None,
@@ -95,7 +107,7 @@ def controller_iam_roles(
     cluster = Owner.from_arn(owner)
     settings = Settings(
         owner=cluster,
-        node_roles=tuple(role_arn(cluster, role) for role in node_roles),
+        node_roles=(*(role_arn(cluster, role) for role in node_roles), *(pool_role_arn(cluster, path, pool) for pool in pools)),
         queues=dict(queues or {}),
         boundary=boundary,
         tags=tags or {},

@@ -36,7 +36,8 @@ def needs(pools: t.Sequence[Pool]) -> dict[str, t.Any]:
     """Which controllers the pools need: ``karpenter``, ``cluster_autoscaler``, ``termination_handler``.
 
     ``node_roles`` are the roles that nodes of Karpenter and of self-managed groups take by their own pool's option, which EKS has to be told of;
-    ``default_node_role`` whether some take the cluster's. ``templates`` changes with what cluster-autoscaler expects of nodes to come.
+    ``default_node_role`` whether some take the cluster's; ``own_roles`` are Karpenter's pools whose nodes have a role that is made for them.
+    ``templates`` changes with what cluster-autoscaler expects of nodes to come.
     """
     karpenter = [pool for pool in pools if _provisioner(pool) == "karpenter"]
     groups = [pool for pool in pools if _provisioner(pool) == "auto_scaling_group"]
@@ -48,7 +49,8 @@ def needs(pools: t.Sequence[Pool]) -> dict[str, t.Any]:
         "termination_handler": any("spot" in _capacity(pool) for pool in groups),
         "self_managed": bool(karpenter or groups),
         "node_roles": list(dict.fromkeys(one["node_role"] for one in iam if one.get("node_role"))),
-        "default_node_role": any(not one.get("node_role") and not one.get("instance_profile") for one in iam),
+        "default_node_role": any(not any(one.get(name) for name in ("node_role", "instance_profile", "policies")) for one in iam),
+        "own_roles": [str(pool["name"]) for pool in karpenter if (pool.get("iam") or {}).get("policies")],
         "templates": _digest([{name: pool.get(name) for name in _TEMPLATE} for pool in scaled]),
     }
 

@@ -69,6 +69,11 @@ def role_name(owner: Owner, pool: str) -> str:
     return iam_role_name(owner, f"{pool}-node")
 
 
+def role_arn(owner: Owner, path: str, pool: str) -> str:
+    """The ARN of a pool's role, which is known before it is made."""
+    return f"arn:{owner.partition}:iam::{owner.account}:role{path}{role_name(owner, pool)}"
+
+
 def has_entry(pool: Pool) -> bool:
     """Whether the cluster has to be told of the role of this pool's nodes."""
     return pool.provisioner in _WITH_ENTRY
@@ -79,12 +84,11 @@ def is_ours(role: NodeRole, owner: Owner, pool: str) -> bool:
 
 
 def with_role(pool: Pool, there: NodeRole | None, settings: Settings) -> Pool:
-    """The pool with the ARN of the role that its nodes get, which is known before it is made; one without policies of its own as it is."""
+    """The pool with the ARN of the role that its nodes get; one without policies of its own as it is."""
     if not pool.own_role:
         return pool
-    owner = settings.owner
-    arn = f"arn:{owner.partition}:iam::{owner.account}:role{settings.path}{role_name(owner, pool.name)}"
-    return dataclasses.replace(pool, node_role=arn if there is None else there.arn)
+    arn = role_arn(settings.owner, settings.path, pool.name) if there is None else there.arn
+    return dataclasses.replace(pool, node_role=arn)
 
 
 def plan_roles(pools: t.Sequence[Pool], there: t.Mapping[str, NodeRole], settings: Settings) -> Plan:

@@ -62,6 +62,14 @@ def test_roles_of_nodes_are_those_that_pools_name_or_the_clusters() -> None:
     assert found["node_roles"] == ["mine"]
     assert found["default_node_role"] is False
     assert needs([*pools, OWN])["default_node_role"] is True
+    assert found["own_roles"] == []
+
+
+def test_pools_with_policies_of_their_own_do_not_take_the_clusters_role() -> None:
+    iam = {"policies": ["arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"]}
+    found = needs([{**KARPENTER, "iam": iam}, {**OWN, "iam": iam}, {**MANAGED, "iam": iam}])
+    assert (found["default_node_role"], found["node_roles"]) == (False, [])
+    assert found["own_roles"] == ["burst"], "Karpenter hands out no role of another provisioner's nodes"
 
 
 def test_what_is_expected_of_nodes_to_come_changes_with_sharing_and_not_with_size() -> None:

@@ -29,6 +29,11 @@ def statements(controller: str, **settings: t.Any) -> dict[str, dict[str, t.Any]
     return {statement["Sid"]: statement for statement in roles(**settings)[controller]["policy"]["Statement"]}
 
 
+def test_karpenter_hands_out_the_roles_of_pools_that_have_their_own() -> None:
+    passed = statements("karpenter", pools=["gpu"], path="/nodes/")["PassNodeRoles"]
+    assert passed["Resource"] == [NODES, "arn:aws:iam::123456789012:role/nodes/demo-us-west-2-gpu-node"]
+
+
 @pytest.mark.parametrize("controller", ALL)
 def test_only_the_controllers_own_pods_of_this_cluster_take_its_role(controller: str) -> None:
     [statement] = roles()[controller]["trust"]["Statement"]
