@@ -29,9 +29,11 @@ description:
     is changed or deleted. A run that was interrupted is finished by running again. A node group that never came up (CREATE_FAILED) is
     deleted and made again.
   - Nodes of pools with O(accelerator=nvidia) have the labels C(nvidia.com/gpu.present=true) and C(nvidia.com/device-plugin.config), which
-    chooses the configuration that M(gpuops.eks.nvidia_device_plugin) runs for O(sharing). All nodes have C(gpuops.eks/nodepool).
-    These labels are always managed; without O(sharing) the configuration is C(default). Bottlerocket has a device plugin of its own, so
-    that its nodes do not have C(nvidia.com/device-plugin.config).
+    chooses the pool's own configuration of M(gpuops.eks.nvidia_device_plugin). All nodes have C(gpuops.eks/nodepool). These labels are
+    always managed. Bottlerocket has a device plugin of its own and the GPU Operator brings one (O(sharing.backend)), so that such nodes do
+    not have C(nvidia.com/device-plugin.config); the operator cuts GPUs by C(nvidia.com/mig.config).
+  - Nodes cut their GPUs themselves (O(mig)), by user data, at each boot and before kubelet starts. A node whose GPUs do not take the layout
+    never joins the cluster; its console says why. Without O(mig) or O(sharing) again, GPUs are whole again.
   - O(disruption.consolidate_after) of a node group is a tag on the Auto Scaling group that EKS makes for it, which cluster-autoscaler reads; it is
     set once the node group is ACTIVE, also with O(wait=false).
   - With O(adopt=true), a node group of the pool's name that somebody else made is the pool's only group. Scaling, O(labels), O(taints),
@@ -263,13 +265,18 @@ nodepools:
           value: "true"
           effect: NoSchedule
     sharing:
-      description: How GPUs are shared; null for a general pool.
+      description:
+        - How GPUs are shared and cut; null for a general pool. C(resource) is what pods ask for, null where there are several C(resources).
+        - C(configuration) is that of M(gpuops.eks.nvidia_device_plugin), null where C(backend) is not C(device_plugin).
       type: dict
       sample:
         strategy: time_slicing
         replicas: 10
         resource: nvidia.com/gpu
+        resources: [nvidia.com/gpu]
         configuration: inference
+        backend: device_plugin
+        mig: null
     groups:
       description: The groups in order of the zones; with Karpenter its NodePools.
       type: list

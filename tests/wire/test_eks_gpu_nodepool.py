@@ -223,7 +223,15 @@ def test_create(wire: Wire) -> None:
         "accelerator": "nvidia",
         "labels": LABELS,
         "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}],
-        "sharing": {"strategy": "time_slicing", "replicas": 10, "resource": "nvidia.com/gpu", "configuration": "inference"},
+        "sharing": {
+            "strategy": "time_slicing",
+            "replicas": 10,
+            "resource": "nvidia.com/gpu",
+            "resources": ["nvidia.com/gpu"],
+            "configuration": "inference",
+            "backend": "device_plugin",
+            "mig": None,
+        },
         "groups": [
             {
                 "name": NAME,

@@ -351,7 +351,15 @@ def test_create(wire: Wire) -> None:
         "accelerator": "nvidia",
         "labels": {key: value for key, value in LABELS.items() if not key.startswith("k8s")},
         "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}],
-        "sharing": {"strategy": "time_slicing", "replicas": 10, "resource": "nvidia.com/gpu", "configuration": "inference"},
+        "sharing": {
+            "strategy": "time_slicing",
+            "replicas": 10,
+            "resource": "nvidia.com/gpu",
+            "resources": ["nvidia.com/gpu"],
+            "configuration": "inference",
+            "backend": "device_plugin",
+            "mig": None,
+        },
         "groups": [RESULT],
     }
 

@@ -13,12 +13,12 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.auto_scaling_gro
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template import group_id
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import sharing_result
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 
 
 def pool_result(pool: Pool, groups: t.Sequence[WantedGroup], there: t.Mapping[str, AutoScalingGroup], owner: Owner) -> dict[str, t.Any]:
     """The pool with each group's share; one whose share is 0 nodes is not made, and has no status where it is not there."""
-    sharing = pool.created_sharing
     return {
         "name": pool.name,
         "provisioner": pool.provisioner,
@@ -26,14 +26,7 @@ def pool_result(pool: Pool, groups: t.Sequence[WantedGroup], there: t.Mapping[st
         "groups": [_group_result(group, there.get(group_id(owner, group.name))) for group in groups],
         "labels": pool.wanted_labels,
         "taints": [taint.to_result() for taint in pool.created_taints],
-        "sharing": {
-            "strategy": sharing.strategy,
-            "replicas": sharing.replicas,
-            "resource": sharing.resource,
-            "configuration": pool.configuration,
-        }
-        if pool.nvidia
-        else None,
+        "sharing": sharing_result(pool),
     }
 
 

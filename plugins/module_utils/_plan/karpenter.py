@@ -233,13 +233,23 @@ def _conflict(one: Wanted, live: Object) -> Fault | None:
     where, pool = join(one.pool.path, "name"), manifests.pool_of(live)
     if not manifests.is_ours(live):
         if one.pool.adopt:
-            return None
+            return _untold(one, live)
         allowed = f"another name, or adopt: true; {kind} {name} lacks the label {MANAGED_BY_LABEL}={FIELD_MANAGER}"
         return Fault(path=where, value=one.pool.name, allowed=allowed, source=f"kubernetes:list {_resource(kind)}")
     if pool == one.pool.name:
         return None
     allowed = f"another name; {kind} {name} is of pool {pool}"
     return Fault(path=where, value=one.pool.name, allowed=allowed, source=f"kubernetes:list {_resource(kind)}")
+
+
+def _untold(one: Wanted, live: Object) -> Fault | None:
+    """User data of others is kept as it is, and could say the contrary."""
+    kind, name = one.key
+    if kind != EC2_NODE_CLASS.kind or not manifests.untold(one.pool, live):
+        return None
+    option = "mig" if one.pool.mig is not None else "sharing"
+    allowed = f"unset with {kind} {name}, whose userData somebody else wrote; user_data: [] or texts of your own take its place"
+    return Fault(path=join(one.pool.path, option), value="set", allowed=allowed, source=f"kubernetes:list {_resource(kind)}")
 
 
 def _resource(kind: str) -> str:

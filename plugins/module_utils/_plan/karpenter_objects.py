@@ -239,6 +239,12 @@ def _tags_field(pool: Pool, settings: Settings, live: Object | None) -> Field:
     return Field(path=(*_SPEC, "tags"), value={**kept, **(pool.tags or {}), **marks})
 
 
+def untold(pool: Pool, live: Object | None) -> bool:
+    """Whether nodes would have to be told of their GPUs in user data that somebody else wrote."""
+    there = parse(value_at(live, "spec", "userData") or "")
+    return bool(node_gpus.mark(pool)) and bool(there.foreign) and pool.user_data is None
+
+
 def _user_data_field(pool: Pool, live: Object | None) -> Field:
     """What Karpenter does not say itself: labels, taints and the instance's own disks it does."""
     path, family = (*_SPEC, "userData"), pool.effective_ami_family
@@ -251,14 +257,9 @@ def _user_data_field(pool: Pool, live: Object | None) -> Field:
         text = render(family, NodeSettings(fast_image_pull=fast, extra=pool.user_data or (), **node_gpus.told(pool)))
         return Field(path=path, value=text or None, managed=moved)
     by_disk = pool.disk != Disk() and not there.foreign and not is_adopted(live)
-    gpus = node_gpus.told_again(pool, there)
-    wanted = dataclasses.replace(
-        there,
-        foreign="" if pool.user_data is not None else there.foreign,
-        extra=there.extra if pool.user_data is None else pool.user_data,
-        fast_image_pull=fast if by_disk else there.fast_image_pull,
-        **gpus,
-    )
+    kept = there if pool.user_data is None else dataclasses.replace(there, foreign="", extra=pool.user_data)
+    gpus = node_gpus.told_again(pool, kept)
+    wanted = dataclasses.replace(kept, fast_image_pull=fast if by_disk else there.fast_image_pull, **gpus)
     by_gpus = any(getattr(there, name) != value for name, value in gpus.items())
     return Field(path=path, value=render(family, wanted) or None, managed=pool.user_data is not None or by_disk or by_gpus)
 
@@ -311,7 +312,8 @@ def _node_labels(pool: Pool, live: Object | None) -> dict[str, str]:
     there: t.Mapping[str, str] = value_at(live, "spec", "template", "metadata", "labels") or {}
     wanted = pool.wanted_labels
     if is_adopted(live):
-        needed = {GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL} if pool.sharing is not None else set()
+        divided = pool.sharing is not None or pool.mig is not None
+        needed = {GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL} if divided else set()
         return {**there, **{key: value for key, value in wanted.items() if key in {*needed, *(pool.labels or {})}}}
     theirs = {key: value for key, value in there.items() if key not in _OWN_LABELS}
     return {**theirs, **wanted} if pool.labels is None else wanted

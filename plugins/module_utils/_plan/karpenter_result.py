@@ -13,6 +13,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.manifests import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import NODE_OVERLAY, NODE_POOL, Object, conditions_of
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import KarpenterPool, Part
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import sharing_result
 
 _TEMPLATE = ("spec", "template")
 
@@ -30,7 +31,7 @@ def pool_result(target: KarpenterPool, objects: t.Mapping[tuple[str, str], Objec
         "groups": [_group(target, part, objects.get((NODE_POOL.kind, part.name))) for part in target.parts],
         "labels": dict(labels) if labels else pool.wanted_labels,
         "taints": _taints(pool, first),
-        "sharing": _sharing(pool),
+        "sharing": sharing_result(pool),
         "karpenter": {"node_class": node_class, "overlays": sorted(overlays)},
     }
 
@@ -64,15 +65,3 @@ def _taints(pool: Pool, obj: Object | None) -> list[dict[str, str]]:
         return [taint.to_result() for taint in pool.created_taints]
     taints = value_at(obj, *_TEMPLATE, "spec", "taints") or ()
     return [{"key": taint["key"], "value": taint.get("value") or "", "effect": taint["effect"]} for taint in taints]
-
-
-def _sharing(pool: Pool) -> dict[str, t.Any] | None:
-    if not pool.nvidia:
-        return None
-    sharing = pool.created_sharing
-    return {
-        "strategy": sharing.strategy,
-        "replicas": sharing.replicas,
-        "resource": sharing.resource,
-        "configuration": pool.configuration,
-    }

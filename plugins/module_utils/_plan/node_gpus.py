@@ -47,6 +47,23 @@ def told_again(pool: Pool, before: NodeSettings) -> dict[str, t.Any]:
     return found
 
 
+def sharing_result(pool: Pool) -> dict[str, t.Any] | None:
+    """How GPUs are shared and cut, for results. ``resource`` is None where nodes advertise several."""
+    if not pool.nvidia:
+        return None
+    sharing = pool.created_sharing
+    names = [name for name, count in pool.gpu_resources.advertised(1).items() if count]
+    return {
+        "strategy": sharing.strategy,
+        "replicas": sharing.replicas,
+        "resource": names[0] if len(names) == 1 else None,
+        "resources": names,
+        "configuration": pool.configuration,
+        "backend": pool.backend,
+        "mig": {"strategy": pool.mig.strategy, "layout": dict(pool.mig.layout)} if pool.mig else None,
+    }
+
+
 def mark(pool: Pool) -> dict[str, str]:
     """The tag of a managed node group whose nodes are told something of their GPUs. It says that there is user data to look at, also where the
     pool says nothing of it any more."""

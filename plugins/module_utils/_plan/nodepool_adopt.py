@@ -13,7 +13,11 @@ import typing as t
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import Subnet
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
-from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import DEVICE_PLUGIN_CONFIG_LABEL, GPU_PRESENT_LABEL
+from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
+    DEVICE_PLUGIN_CONFIG_LABEL,
+    GPU_PRESENT_LABEL,
+    MIG_CONFIG_LABEL,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import DEFAULT_CAPACITY, Disk, Pool
@@ -28,9 +32,10 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_update i
     release_faults,
     settable,
     version_warnings,
+    with_family_of,
 )
 
-_SHARING_LABELS = (GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL)
+_SHARING_LABELS = (GPU_PRESENT_LABEL, DEVICE_PLUGIN_CONFIG_LABEL, MIG_CONFIG_LABEL)
 _SOURCE = "the collection's rules for what somebody else made"
 
 
@@ -91,6 +96,7 @@ def update_adopted(group: WantedGroup, there: Nodegroup, settings: Settings) -> 
         allowed = f"a node group that runs; {there.name}, which somebody else made, is {there.status}"
         where = join(group.pool.path, "name")
         return GroupPlan(after=there, faults=(Fault(path=where, value=group.pool.name, allowed=allowed, source="eks:DescribeNodegroup"),))
+    group = with_family_of(group, there)
     kept = dataclasses.replace(group, pool=dataclasses.replace(group.pool, taints=_taints(group.pool, there)))
     labels = label_aspect(there, _labels(group.pool))
     tags = tag_changes(_tags(group), there.tags, purge=False)
@@ -101,7 +107,8 @@ def update_adopted(group: WantedGroup, there: Nodegroup, settings: Settings) -> 
 
 def _labels(pool: Pool) -> dict[str, str]:
     """The user's labels, and those by which a device plugin shares the GPUs where the user set how."""
-    shared = {key: value for key, value in pool.wanted_labels.items() if key in _SHARING_LABELS} if pool.sharing is not None else {}
+    divided = pool.sharing is not None or pool.mig is not None
+    shared = {key: value for key, value in pool.wanted_labels.items() if key in _SHARING_LABELS} if divided else {}
     return {**(pool.labels or {}), **shared}
 
 
@@ -115,7 +122,7 @@ def _taints(pool: Pool, there: Nodegroup) -> t.Any:
 
 def _tags(group: WantedGroup) -> dict[str, str]:
     """The user's tags, and what an autoscaler has to know of nodes whose GPUs the user shares."""
-    if group.pool.sharing is None or not group.gpu_count:
+    if (group.pool.sharing is None and group.pool.mig is None) or not group.gpu_count:
         return dict(group.pool.tags or {})
     told = template_tags(group.pool, group.gpu_count, instance=group.first_type)
     gpus = {key: value for key, value in told.items() if key.startswith(f"{RESOURCES_PREFIX}nvidia.com/")}

@@ -11,12 +11,12 @@ import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import Nodegroup
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import sharing_result
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 
 
 def pool_result(pool: Pool, groups: t.Sequence[WantedGroup], nodegroups: t.Mapping[str, Nodegroup]) -> dict[str, t.Any]:
     """The pool with each group's share; one whose share is 0 nodes is not made, and has no status where it is not there."""
-    sharing = pool.created_sharing
     first = next((nodegroups[group.name] for group in groups if group.name in nodegroups), None)
     return {
         "name": pool.name,
@@ -25,14 +25,7 @@ def pool_result(pool: Pool, groups: t.Sequence[WantedGroup], nodegroups: t.Mappi
         "groups": [_group_result(group, nodegroups.get(group.name)) for group in groups],
         "labels": dict(first.labels) if first else pool.wanted_labels,
         "taints": [taint.to_result() for taint in (first.taints if first else pool.created_taints)],
-        "sharing": {
-            "strategy": sharing.strategy,
-            "replicas": sharing.replicas,
-            "resource": sharing.resource,
-            "configuration": pool.configuration,
-        }
-        if pool.nvidia
-        else None,
+        "sharing": sharing_result(pool),
     }
 
 

@@ -374,7 +374,7 @@ def _template_version(
     current = template.versions.get(there.launch_template[1])
     if current is None:
         return [], {}, there
-    wanted = content_of_existing(_with_family_of(group, there), current, settings)
+    wanted = content_of_existing(with_family_of(group, there), current, settings)
     if wanted == current:
         return [], {}, there
     before, after = current.view, wanted.view
@@ -384,7 +384,7 @@ def _template_version(
     return steps, fields, dataclasses.replace(there, launch_template=reference)
 
 
-def _with_family_of(group: WantedGroup, there: Nodegroup) -> WantedGroup:
+def with_family_of(group: WantedGroup, there: Nodegroup) -> WantedGroup:
     """The group with the family of the image that it has, where the user names none: user data has another form with each."""
     ami = group.pool.ami
     if ami.family or not there.ami_type.startswith(_BOTTLEROCKET):

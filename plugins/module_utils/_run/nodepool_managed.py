@@ -104,7 +104,7 @@ def _resolve(context: Context, pool: Pool, nodegroups: t.Mapping[str, Nodegroup]
 
 def _facts_of_adopted(context: Context, pool: Pool, there: Nodegroup) -> Ec2Facts:
     """What EC2 says of the group's types, where it takes their GPUs to know what the user set."""
-    facts, counted = context.facts, pool.sharing is not None or pool.max_gpus is not None
+    facts, counted = context.facts, pool.sharing is not None or pool.mig is not None or pool.max_gpus is not None
     missing = [name for name in there.instance_types if name not in facts.types]
     if not counted or not missing:
         return facts

@@ -310,6 +310,26 @@ def test_only_ours_go() -> None:
     assert plan_absent(["gpu"], observed_of(theirs)) == Plan()
 
 
+MIG: Json = {"instances": {"types": ["p4d.24xlarge"]}, "mig": {"strategy": "single", "layout": {"1g.5gb": 7}}}
+
+
+@pytest.mark.parametrize(
+    ("user_data", "params", "expected"),
+    [
+        ("#!/bin/sh", MIG, ["mig"]),
+        ("#!/bin/sh", {"ami": {"family": "bottlerocket"}, **SHARED}, ["sharing"]),
+        ("#!/bin/sh", SHARED, []),
+        ("#!/bin/sh", {**MIG, "user_data": ["#!/bin/sh\n"]}, []),
+        (None, MIG, []),
+    ],
+)
+def test_user_data_of_others_does_not_cut_gpus(user_data: str | None, params: Json, expected: list[str]) -> None:
+    spec = {"role": "theirs", **({"userData": user_data} if user_data else {})}
+    observed = observed_of(foreign("EC2NodeClass", "gpu", spec), foreign("NodePool", "gpu", {}))
+    found = conflicts(wanted(observed, target(adopt=True, **params)))
+    assert [fault.path for fault in found] == expected
+
+
 # -- what EC2 and the subnets say
 
 
@@ -387,7 +407,15 @@ def test_the_result_of_a_pool() -> None:
             "nvidia.com/device-plugin.config": "gpu",
         },
         "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}],
-        "sharing": {"strategy": "time_slicing", "replicas": 10, "resource": "nvidia.com/gpu", "configuration": "gpu"},
+        "sharing": {
+            "strategy": "time_slicing",
+            "replicas": 10,
+            "resource": "nvidia.com/gpu",
+            "resources": ["nvidia.com/gpu"],
+            "configuration": "gpu",
+            "backend": "device_plugin",
+            "mig": None,
+        },
         "karpenter": {"node_class": "gpu", "overlays": ["gpu-1gpu", "gpu-4gpu"]},
     }
 

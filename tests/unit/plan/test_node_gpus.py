@@ -16,7 +16,14 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.karpenter import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.mig_script import render as script
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import NodeSettings, parse
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.karpenter_pools import resolve as resolve_karpenter
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import MARK, crowded, pool_warnings, told, told_again
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.node_gpus import (
+    MARK,
+    crowded,
+    pool_warnings,
+    sharing_result,
+    told,
+    told_again,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import resolve_groups
 
 from tests.unit import pool_states
@@ -180,6 +187,31 @@ def test_a_managed_node_group_says_that_there_is_user_data_to_look_at() -> None:
     [shared] = groups(provisioner, made(provisioner, params(provisioner, ami=BOTTLEROCKET, sharing=TIME_SLICING)))
     [by_plugin] = groups(provisioner, made(provisioner, params(provisioner, sharing=TIME_SLICING)))
     assert [MARK in group.tags for group in (plain, cut, shared, by_plugin)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (1, "nvidia.com/gpu", "gpu", "device_plugin", None)),
+        ({"sharing": {**TIME_SLICING, "rename": True}}, (4, "nvidia.com/gpu.shared", "gpu", "device_plugin", None)),
+        ({"ami": BOTTLEROCKET, "sharing": MPS}, (5, "nvidia.com/gpu", None, "bottlerocket", None)),
+        ({"instances": H100, "mig": SEVEN}, (1, "nvidia.com/mig-1g.10gb", "gpu", "device_plugin", SEVEN)),
+        ({"instances": H100, "mig": SINGLE, "sharing": {"backend": "gpu_operator"}}, (1, "nvidia.com/gpu", None, "gpu_operator", SINGLE)),
+    ],
+)
+def test_the_result_says_how_gpus_are_shared(options: Json, expected: tuple[t.Any, ...]) -> None:
+    found = sharing_result(pool_of(params("managed_node_group", **options)))
+    assert found is not None
+    assert tuple(found[name] for name in ("replicas", "resource", "configuration", "backend", "mig")) == expected
+    assert found["resources"] == [found["resource"]]
+
+
+def test_several_resources_are_no_single_one() -> None:
+    mixed = pool_of(params("karpenter", instances=H100, mig={"layout": {"1g.10gb": 3, "3g.40gb": 1}}))
+    found = sharing_result(mixed)
+    assert found is not None
+    assert (found["resource"], found["resources"]) == (None, ["nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"])
+    assert sharing_result(pool_of({"name": "system", "accelerator": "none"})) is None
 
 
 def test_user_data_of_others_stays() -> None:

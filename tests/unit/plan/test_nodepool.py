@@ -1047,6 +1047,22 @@ def test_sharing_of_what_is_adopted_consists_of_labels_and_of_what_an_autoscaler
     assert "is not known: its instance type is in a launch template" in planned.plan.warnings[0]
 
 
+def test_the_operator_cuts_gpus_of_what_is_adopted_by_a_label() -> None:
+    mig = {"strategy": "single", "layout": {"1g.5gb": 7}}
+    labels, tag = adopting(mig=mig, sharing={"backend": "gpu_operator"}).plan.steps
+    added = {"nvidia.com/gpu.present": "true", "nvidia.com/mig.config": "theirs"}
+    assert labels.request == {**THEIR_SUBJECT, "labels": {"addOrUpdateLabels": added}}
+    assert tag.request["tags"] == {f"{RESOURCES}/nvidia.com/gpu": "28"}
+
+
+def test_an_adopted_group_of_bottlerocket_shares_as_its_maker_told_it() -> None:
+    theirs = dataclasses.replace(THEIRS, ami_type="BOTTLEROCKET_x86_64_NVIDIA")
+    sharing = {"strategy": "time_slicing", "replicas": 10}
+    (fault,) = adopting(theirs, sharing=sharing).faults
+    assert (fault.path, "launch template is its maker's" in fault.allowed) == ("sharing", True)
+    assert adopting(theirs, scaling={"max": 9}).faults == ()
+
+
 def test_a_release_and_a_kubernetes_version_are_changed_and_the_template_is_not() -> None:
     (step,) = adopting(settings=dataclasses.replace(SETTINGS, kubernetes_version="1.37")).plan.steps
     assert step.request == {**THEIR_SUBJECT, "version": "1.37"}
@@ -1074,6 +1090,7 @@ def test_a_release_and_a_kubernetes_version_are_changed_and_the_template_is_not(
         ({"network": {"placement_group": "x"}}, "network.placement_group"),
         ({"overrides": {"launch_template": {"EbsOptimized": True}}}, "overrides.launch_template"),
         ({"overrides": {"node_group": {"diskSize": 1}}}, "overrides.node_group"),
+        ({"mig": {"strategy": "single", "layout": {"1g.5gb": 7}}}, "mig"),
     ],
 )
 def test_what_an_adopted_group_cannot_become_is_refused(params: dict[str, t.Any], path: str) -> None:
