@@ -26,6 +26,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.variables import
 )
 
 ROOT = Path(__file__).parents[2]
+CA = "eks_autoscaling_cluster_autoscaler"
 SITE = [
     "eks_preflight",
     "eks_network",
@@ -193,6 +194,12 @@ def test_a_missing_variable_of_the_inventory_is_a_fault(missing: str) -> None:
         ({"eks_network_public_subnets": False}, "eks_network_nat", "none"),
         ({"eks_network_zones": [], "eks_network_zone_count": 1}, "eks_network_zone_count", "at least 2"),
         ({"eks_network_wait_interval": -1.0}, "eks_network_wait_interval", "at least 0"),
+        ({"eks_autoscaling_karpenter_replicas": 0}, "eks_autoscaling_karpenter_replicas", "at least 1"),
+        ({f"{CA}_scale_down_unneeded_time": "10"}, f"{CA}_scale_down_unneeded_time", "a duration"),
+        ({f"{CA}_max_node_provision_time": "quarter"}, f"{CA}_max_node_provision_time", "a duration"),
+        ({f"{CA}_scale_down_gpu_utilization_threshold": 50.0}, f"{CA}_scale_down_gpu_utilization_threshold", "from 0 to 1"),
+        ({f"{CA}_expander": "priority,cheapest"}, f"{CA}_expander", "one or several"),
+        ({f"{CA}_expander": "priority,priority"}, f"{CA}_expander", "each once"),
         ({"gpu_sharing_image_digest": "latest"}, "gpu_sharing_image_digest", "sha256"),
         ({"gpu_sharing_max_unavailable": 0}, "gpu_sharing_max_unavailable", "at least 1"),
         ({"gpu_workloads_replicas": -1}, "gpu_workloads_replicas", "at least 0"),
@@ -200,6 +207,11 @@ def test_a_missing_variable_of_the_inventory_is_a_fault(missing: str) -> None:
         ({"gpu_workloads_resource": "k8s.amazonaws.com/vgpu"}, "gpu_workloads_resource", "what the pools advertise: nvidia.com/gpu"),
         ({"gpu_nodepools": CUT}, "gpu_workloads_resource", "nvidia.com/mig-1g.5gb, nvidia.com/mig-3g.20gb"),
         ({"gpu_nodepools": CUT, "gpu_workloads_resource": "nvidia.com/mig-7g.40gb"}, "gpu_workloads_resource", "nvidia.com/mig-1g.5gb"),
+        (
+            {"gpu_workloads_node_selector": {"nvidia.com/gpu": "true"}},
+            "gpu_workloads_node_selector.nvidia.com/gpu",
+            "nvidia.com/gpu.present",
+        ),
         ({"gpu_nodepools": []}, "gpu_workloads_resource", "no pool has GPUs"),
         ({"gpu_nodepools": pool(zones=["us-west-2c"])}, "gpu_nodepools[1].zones[0]", "us-west-2a, us-west-2b"),
         ({"gpu_nodepools": pool(instances={"types": ["g5"]})}, "gpu_nodepools[1].instances.types[0]", "an instance type"),

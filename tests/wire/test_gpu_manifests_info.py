@@ -178,6 +178,25 @@ def test_a_namespace_that_every_cluster_has_is_no_file(wire: Wire, namespace: st
     assert kinds == ["ConfigMap", "DaemonSet", *(["Namespace"] if made else [])]
 
 
+def test_what_shares_and_cuts_gpus_is_all_there(wire: Wire) -> None:
+    plugin = {
+        "configurations": [
+            {"name": "served", "sharing": {"strategy": "mps", "replicas": 5}},
+            {"name": "cut", "mig": {"layout": {"1g.5gb": 7}}},
+        ],
+        "feature_discovery": True,
+    }
+    result = wire.run(main, {**PARAMS, "pools": [], "device_plugin": plugin, "offline": True, "account_id": ACCOUNT})
+    made = {f"{content['kind']} {content['metadata']['name']}" for content in files(result).values()}
+    assert made == {
+        "Namespace gpuops-nvidia",
+        *(f"ConfigMap nvidia-device-plugin-{name}" for name in ("served", "cut")),
+        *(f"DaemonSet {program}-{name}" for program in ("nvidia-device-plugin", "gpu-feature-discovery") for name in ("served", "cut")),
+        "DaemonSet nvidia-mps-served",
+        *(f"{kind} gpu-feature-discovery" for kind in ("ServiceAccount", "Role", "RoleBinding")),
+    }
+
+
 def test_every_fault_at_once_before_any_call(wire: Wire) -> None:
     plugin = {"configurations": [{"name": "No"}], "image": {"digest": "latest"}}
     params = {**PARAMS, "pools": [{**POOL, "labels": {"a b": "c"}}], "device_plugin": plugin, "account_id": "12"}

@@ -16,10 +16,12 @@ from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model import gpu_operator
 from ansible_collections.gpuops.eks.plugins.module_utils._model.access_entry import entry_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.addon import addon_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.autoscaling_faults import autoscaling_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.cluster import cluster_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import device_plugin_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import form_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.iam import POD_IDENTITY_AGENT
+from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import GPU_PRESENT_LABEL, GPU_RESOURCE
 from ansible_collections.gpuops.eks.plugins.module_utils._model.mig import mig_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults
 from ansible_collections.gpuops.eks.plugins.module_utils._model.network_options import network_faults
@@ -212,6 +214,16 @@ def _workload_faults(variables: Variables) -> list[Fault]:
     return [Fault(path="gpu_workloads_resource", value=resource, allowed=allowed, source="Kubernetes, Schedule GPUs")]
 
 
+def _selector_faults(variables: Variables) -> list[Fault]:
+    """The name of a resource as a label, which no node has, so that the pods would wait for ever."""
+    selector = variables.get("gpu_workloads_node_selector")
+    if not isinstance(selector, t.Mapping) or GPU_RESOURCE not in selector:
+        return []
+    allowed = f"{GPU_PRESENT_LABEL}: 'true', the label of nodes with GPUs; {GPU_RESOURCE} is the name of a resource"
+    where = f"gpu_workloads_node_selector.{GPU_RESOURCE}"
+    return [Fault(path=where, value=selector[GPU_RESOURCE], allowed=allowed, source="Kubernetes, Schedule GPUs")]
+
+
 def _shares_gpus(pool: t.Mapping[str, t.Any]) -> bool:
     if (pool.get("accelerator") or "nvidia") != "nvidia":
         return False
@@ -251,6 +263,7 @@ _RULES: tuple[t.Callable[[Variables], list[Fault]], ...] = (
     _parts_faults,
     _storage_faults,
     _existing_network_faults,
+    autoscaling_faults,
     _match("eks_cluster_iam_path", _PATH, "a path that begins and ends with /, such as /platform/", "IAM API, CreateRole"),
     _match("eks_cluster_permissions_boundary", _POLICY, "the ARN of an IAM policy", "IAM API, CreateRole"),
     _device_plugin_faults,
@@ -258,7 +271,9 @@ _RULES: tuple[t.Callable[[Variables], list[Fault]], ...] = (
     _network_faults,
     _zone_faults,
     _workload_faults,
+    _selector_faults,
     _least_faults("gpu_sharing_max_unavailable", 1),
+    _least_faults("eks_autoscaling_karpenter_replicas", 1),
     _least_faults("gpu_workloads_replicas", 0),
     _least_faults("gpu_workloads_resource_count", 1),
     *(
