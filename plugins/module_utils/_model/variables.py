@@ -764,6 +764,32 @@ POOLS_ROLE: Options = {
             "then the old one deleted. Refused without this."
         ],
     },
+    "gpu_nodepools_efa_plugin": {
+        "type": "bool",
+        "default": True,
+        "description": [
+            "Whether the device plugin of Elastic Fabric Adapters runs on the nodes of pools with C(network.efa), without which pods get no adapter. "
+            "One that is there already stays as it is; false where something else brings it."
+        ],
+    },
+    "gpu_nodepools_efa_image_registry": {
+        "type": "str",
+        "default": None,
+        "description": [
+            "Registry of its image. Null: C(602401143452.dkr.ecr.REGION.amazonaws.com), which is that of most regions; those that have to be opted "
+            "in to, and other partitions, have registries of other accounts (Amazon EKS User Guide, container image registries)."
+        ],
+    },
+    "gpu_nodepools_efa_image_repository": {
+        "type": "str",
+        "default": "eks/aws-efa-k8s-device-plugin",
+        "description": ["Repository of its image."],
+    },
+    "gpu_nodepools_efa_image_tag": {
+        "type": "str",
+        "default": "v0.5.8",
+        "description": ["Tag of its image."],
+    },
     "gpu_nodepools_wait_timeout": {
         "type": "int",
         "default": 2400,
@@ -1117,6 +1143,7 @@ FACTS = frozenset(
         "gpu_operator_diff",
         "gpu_operator_plan",
         "gpu_operator_result",
+        "gpu_nodepools_efa_plan",
         "gpu_nodepools_result",
         "gpu_sharing_rendered",
         "gpu_sharing_result",
