@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 #: The lifecycle hook by which Auto Scaling holds an instance of a managed node group until EKS has drained its node.
 EKS_HOOK = "Terminate-LC-Hook"
+#: Programs that the lab plays on nodes (lab.nodes.programs): the statuses of their pods are the lab's to write, not KWOK's.
+NODE_PROGRAMS = ("nvidia-device-plugin", "mps-control-daemon", "gpu-feature-discovery")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

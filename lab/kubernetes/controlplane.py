@@ -15,7 +15,7 @@ import requests
 import yaml
 
 from lab.binaries import ControlPlaneBinaries
-from lab.contracts import ClusterRef, ControlPlaneFailed, Endpoint
+from lab.contracts import NODE_PROGRAMS, ClusterRef, ControlPlaneFailed, Endpoint
 from lab.kubernetes import access, kubeconfig, pki
 from lab.kubernetes.client import Access, Json, Kube
 from lab.kubernetes.kubelets import Kubelets
@@ -242,7 +242,7 @@ class ControlPlane:
             self._binaries.kwok,
             [
                 "--kubeconfig=kwok.kubeconfig",
-                f"--config={self._binaries.kwok_stages}",
+                "--config=stages.yaml",
                 "--manage-all-nodes=true",
                 "--node-lease-duration-seconds=40",
                 f"--server-address={HOST}:{kwok}",
@@ -258,6 +258,7 @@ class ControlPlane:
             (self.directory / f"{client}.kubeconfig").write_text(text)
         webhook = kubeconfig.build("webhook", {"server": self._webhook}, {})
         (self.directory / "webhook.kubeconfig").write_text(yaml.safe_dump(webhook))
+        (self.directory / "stages.yaml").write_text(_stages(self._binaries.kwok_stages.read_text()))
         (self.directory / "audit-policy.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
         scheduler: Json = {
             "apiVersion": "kubescheduler.config.k8s.io/v1",
@@ -334,6 +335,16 @@ class LocalControlPlanes:
         with self._lock:
             plane = self._planes.get(cluster.arn)
         return plane.kube() if plane is not None and plane.endpoint() is not None else None
+
+
+def _stages(text: str) -> str:
+    """KWOK's stages, by which it makes pods Ready at once, but not those whose programs the lab plays."""
+    program = '.spec.containers.[] | (.command // .args // [""])[0] | split("/") | last'
+    stages = list(yaml.safe_load_all(text))
+    for stage in stages:
+        if stage["metadata"]["name"] == "pod-ready":
+            stage["spec"]["selector"]["matchExpressions"].append({"key": program, "operator": "NotIn", "values": list(NODE_PROGRAMS)})
+    return yaml.safe_dump_all(stages)
 
 
 def _healthy(url: str) -> bool:

@@ -6,12 +6,11 @@ import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from lab.contracts import NODE_PROGRAMS
 from lab.kubernetes.client import Json
 from lab.nodes.sharing import NotImitated
 
-PLUGIN = "nvidia-device-plugin"
-FEATURE_DISCOVERY = "gpu-feature-discovery"
-MPS_DAEMON = "mps-control-daemon"
+PLUGIN, MPS_DAEMON, FEATURE_DISCOVERY = NODE_PROGRAMS
 CONFIG_MANAGER = "config-manager"
 CONFIG_LABEL = "nvidia.com/device-plugin.config"
 FALLBACKS = ("named", "single", "empty")

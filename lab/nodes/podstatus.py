@@ -25,6 +25,27 @@ def condition(holder: Json, kind: str) -> str:
     return next((str(c["status"]) for c in conditions if c["type"] == kind), "Unknown")
 
 
+def started(pod: Json, address: str, now: datetime.datetime) -> Json:
+    """The pod as it is once kubelet has taken it, with nothing in its way: init containers are over, the others run and are ready."""
+    running = {"running": {"startedAt": _text(now)}}
+    over = {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": _text(now), "finishedAt": _text(now)}}
+    base: Json = {"restartCount": 0, "ready": True, "imageID": "", "lastState": {}}
+    first = pod["spec"].get("initContainers") or ()
+    addresses = {f"{kind}IP": address for kind in ("host", "pod")} | {f"{kind}IPs": [{"ip": address}] for kind in ("host", "pod")}
+    status = {
+        "phase": "Running",
+        "startTime": _text(now),
+        **addresses,
+        "conditions": [
+            *(pod["status"].get("conditions") or ()),
+            {"type": "Initialized", "status": "True", "lastTransitionTime": _text(now)},
+        ],
+        "containerStatuses": [_entry(c, {**base, "started": True, "state": running}) for c in pod["spec"]["containers"]],
+        "initContainerStatuses": [_entry(c, {**base, "state": running if c.get("restartPolicy") == "Always" else over}) for c in first],
+    }
+    return {**pod, "status": {**pod["status"], **status}}
+
+
 def waiting(pod: Json, why: Waiting, now: datetime.datetime) -> Json:
     """The patch of pods/status for a container that does not run."""
     status = copy.deepcopy(pod["status"])
@@ -34,27 +55,29 @@ def waiting(pod: Json, why: Waiting, now: datetime.datetime) -> Json:
             _hold(entry, why, now)
         elif initial and entry in status.get("containerStatuses", ()):
             _hold(entry, Waiting(container=entry["name"], reason="PodInitializing", message="", crashed=False), now)
-    return _patch(status, ready=False, message=f"containers with unready status: [{why.container}]", now=now)
+    status["phase"] = "Running" if why.crashed and not initial else "Pending"
+    return _patch(status, now)
 
 
-def running(pod: Json, now: datetime.datetime) -> Json:
-    """The patch of pods/status once every container runs again."""
+def running(pod: Json, now: datetime.datetime, container: str = "") -> Json:
+    """The patch of pods/status once this container, or every one, runs again."""
     status = copy.deepcopy(pod["status"])
     for entry in status.get("containerStatuses", ()):
-        entry |= {"ready": True, "started": True, "state": {"running": {"startedAt": _text(now)}}}
+        if container in ("", entry["name"]) or entry["state"].get("waiting", {}).get("reason") == "PodInitializing":
+            entry |= {"ready": True, "started": True, "state": {"running": {"startedAt": _text(now)}}}
     for entry in status.get("initContainerStatuses", ()):
         if "waiting" in entry.get("state", {}):
             entry |= {"ready": True, "state": {"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": _text(now)}}}
-    return _patch(status, ready=True, message="", now=now)
+    return _patch({**status, "phase": "Running"}, now)
 
 
 def unready(pod: Json, container: str, now: datetime.datetime) -> Json:
     """The patch of pods/status for a container that runs and whose readiness probe fails."""
-    status = copy.deepcopy(pod["status"])
-    for entry in status.get("containerStatuses", ()):
+    patch = running(pod, now, container)
+    for entry in patch["status"].get("containerStatuses", ()):
         if entry["name"] == container:
-            entry |= {"ready": False, "started": True, "state": {"running": {"startedAt": _text(now)}}}
-    return _patch(status, ready=False, message=f"containers with unready status: [{container}]", now=now)
+            entry["ready"] = False
+    return _patch(patch["status"], now)
 
 
 def rejected(reason: str, message: str) -> Json:
@@ -71,13 +94,20 @@ def _hold(entry: Json, why: Waiting, now: datetime.datetime) -> None:
         entry |= {"restartCount": entry.get("restartCount", 0) + 1, "lastState": {"terminated": ended}}
 
 
-def _patch(status: Json, *, ready: bool, message: str, now: datetime.datetime) -> Json:
+def _entry(container: Json, state: Json) -> Json:
+    return {"name": container["name"], "image": container.get("image", ""), **copy.deepcopy(state)}
+
+
+def _patch(status: Json, now: datetime.datetime) -> Json:
+    """All of the status that kubelet writes, Ready where all containers are."""
+    not_ready = [entry["name"] for entry in status.get("containerStatuses", ()) if not entry["ready"]]
     kept = [c for c in status.get("conditions") or () if c["type"] not in ("Ready", "ContainersReady")]
-    both: list[Json] = [{"type": kind, "status": str(ready), "lastTransitionTime": _text(now)} for kind in ("Ready", "ContainersReady")]
-    for each in both if not ready else ():
-        each |= {"reason": "ContainersNotReady", "message": message}
-    lists = {k: status[k] for k in ("containerStatuses", "initContainerStatuses") if k in status}
-    return {"status": {"conditions": [*kept, *both], **lists}}
+    both: list[Json] = [
+        {"type": kind, "status": str(not not_ready), "lastTransitionTime": _text(now)} for kind in ("Ready", "ContainersReady")
+    ]
+    for each in both if not_ready else ():
+        each |= {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(not_ready)}]"}
+    return {"status": {**status, "conditions": [*kept, *both]}}
 
 
 def _text(moment: datetime.datetime) -> str:

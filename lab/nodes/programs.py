@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import logging
 import time
-import typing as t
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
@@ -32,6 +31,7 @@ class Program:
     pod: Json
     container: Json
     label: str
+    address: str  # of the node
     tried: float = field(default_factory=time.monotonic)
     config: sharing.Config | None = None
     gpus: sharing.Gpus = field(default_factory=lambda: sharing.Gpus(count=0))
@@ -56,9 +56,13 @@ class Programs:
     def __init__(self, cluster: str, kube: Kube, logs: Logs, refuse: Refuse) -> None:
         self._cluster, self._kube, self._logs, self._refuse = cluster, kube, logs, refuse
         self._programs: dict[tuple[str, str], Program] = {}  # by pod and container
+        self._taken: set[str] = set()  # pods whose status has been written
+        self._maps: dict[tuple[str, str], dict[str, str] | None] = {}  # ConfigMaps that have been read in this look
 
     def keep_only(self, uids: Container[str]) -> list[Program]:
-        """Forget the pods that are gone; returns their programs."""
+        """Begin another look: forget the pods that are gone; returns their programs."""
+        self._maps.clear()
+        self._taken = {uid for uid in self._taken if uid in uids}
         gone = [program for program in self._programs.values() if program.uid not in uids]
         self._programs = {key: program for key, program in self._programs.items() if program.uid in uids}
         return gone
@@ -73,11 +77,12 @@ class Programs:
             label = ""  # nothing in this pod looks at the label, or nothing signals the program (k8s-device-plugin, pull request 1827)
         key = (pod["metadata"]["uid"], container["name"])
         program = self._programs.get(key)
-        if program is None and podstatus.condition(pod, "Ready") != "True":
+        if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
             return None
         again = program is not None and program.config is None and time.monotonic() - program.tried > RETRY_SECONDS
         if program is None or program.label != label or again:
-            program = self._programs[key] = self._start(Program(kind, pod, container, label, gpus=gpus), program)
+            address = next((a["address"] for a in node["status"].get("addresses") or () if a["type"] == "InternalIP"), "")
+            program = self._programs[key] = self._start(Program(kind, pod, container, label, address=address, gpus=gpus), program)
         return None if program.config is None else program
 
     def say(self, program: Program, message: str, level: str = ERROR) -> None:
@@ -88,18 +93,15 @@ class Programs:
 
     def set_ready(self, program: Program, ready: bool) -> None:
         """Write what the readiness probe finds to the pod's status."""
-        if program.ready == ready:
-            return
-        name = program.container["name"]
-        self._write(program.pod, lambda pod, now: podstatus.running(pod, now) if ready else podstatus.unready(pod, name, now))
-        program.ready = ready
+        if program.ready != ready:
+            program.ready = ready
+            self._write_status(program)
 
     def crash(self, program: Program, message: str) -> None:
         """The program ends with this; it is started again later."""
-        before = program.waiting
         program.config, program.tried = None, time.monotonic()
         program.waiting = self._crash(program, program.container, message)
-        self._write_waiting(program, before)
+        self._write_status(program)
 
     def _start(self, program: Program, before: Program | None) -> Program:
         name, pod = program.container["name"], program.pod
@@ -121,7 +123,10 @@ class Programs:
             program.waiting = self._crash(program, manager, str(error))
         except (sharing.ConfigRefused, FileNotFoundError) as error:
             program.waiting = self._crash(program, program.container, str(error))
-        self._write_waiting(program, before.waiting if before else None)
+        if program.kind == podconfig.MPS_DAEMON:
+            program.ready = mps.probe_succeeds(program.container, frozenset(), started=False)
+        if before is None or (before.waiting, before.ready) != (program.waiting, program.ready):
+            self._write_status(program)
         return program
 
     def _crash(self, program: Program, container: Json, message: str) -> podstatus.Waiting:
@@ -139,21 +144,24 @@ class Programs:
         elif program.kind == podconfig.MPS_DAEMON:
             program.serving = mps.served(config, program.gpus)
 
-    def _write_waiting(self, program: Program, before: podstatus.Waiting | None) -> None:
-        why = program.waiting
-        if why == before:
-            return
-        if why is not None:
-            _log.warning("%s: pod %s: %s: %s", self._cluster, program.pod["metadata"]["name"], why.reason, why.message)
-        self._write(program.pod, lambda pod, now: podstatus.running(pod, now) if why is None else podstatus.waiting(pod, why, now))
-
-    def _write(self, pod: Json, change: Callable[[Json, datetime.datetime], Json]) -> None:
-        metadata = pod["metadata"]
+    def _write_status(self, program: Program) -> None:
+        """As kubelet does, which writes all of the status when it takes the pod."""
+        metadata, name, why, now = program.pod["metadata"], program.container["name"], program.waiting, datetime.datetime.now(datetime.UTC)
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
-        current = self._kube.get(path)
-        if current is not None and current["metadata"]["uid"] == metadata["uid"]:
-            self._kube.merge(f"{path}/status", change(current, datetime.datetime.now(datetime.UTC)))
+        # As long as nothing has been written nobody else has either.
+        current = self._kube.get(path) if program.uid in self._taken else podstatus.started(program.pod, program.address, now)
+        if current is None or current["metadata"]["uid"] != program.uid:
+            return
+        self._taken.add(program.uid)
+        if why is not None:
+            _log.warning("%s: pod %s: %s: %s", self._cluster, metadata["name"], why.reason, why.message)
+            change = podstatus.waiting(current, why, now)
+        else:
+            change = podstatus.running(current, now, name) if program.ready else podstatus.unready(current, name, now)
+        self._kube.merge(f"{path}/status", change)
 
     def _config_map(self, namespace: str, name: str) -> dict[str, str] | None:
-        found = self._kube.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
-        return None if found is None else t.cast("dict[str, str]", found.get("data") or {})
+        if (namespace, name) not in self._maps:
+            found = self._kube.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+            self._maps[namespace, name] = None if found is None else found.get("data") or {}
+        return self._maps[namespace, name]

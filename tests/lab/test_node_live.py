@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import typing as t
 from collections.abc import Iterator
 
 import pytest
 
-from lab.kubernetes.client import Json
+from lab.kubernetes.client import Json, Mirror
 from lab.kubernetes.kubelets import NOTHING_RUNS
 from lab.nodes import node as nodes
+from lab.nodes import podstatus
 from lab.nodes.health import Event
 from tests.lab.rig import PATIENCE, Rig, eventually, rig
 
@@ -167,11 +169,18 @@ def test_a_killed_daemon_leaves_the_compute_mode(clean: Rig) -> None:
 def test_too_many_clients_end_the_daemon_and_nothing_is_advertised(clean: Rig) -> None:
     rig, name = clean, node(clean)
     config(rig, sharing("mps", 49))
+    seen: set[str] = set()
+    mirror = Mirror(rig.kube, f"{SYSTEM}/pods", threading.Event(), lambda pod: pod["metadata"]["labels"]["app"] == DAEMON)
+    mirror.observe = lambda pod: seen.add(podstatus.condition(pod, "Ready")) if pod["metadata"]["labels"]["app"] == DAEMON else None
+    mirror.start()
     run_daemon(rig)
     run(rig, PLUGIN)
     eventually("crash loop", lambda: state(rig, DAEMON).get("reason") == "CrashLoopBackOff")
     assert "invalid MPS configuration: invalid device maximum allowed replicas exceeded: 49 > 48" in state(rig, DAEMON)["message"]
     time.sleep(PATIENCE)
+    mirror.stop()
+    assert "False" in seen
+    assert "True" not in seen
     assert rig.gpus(name) is None
     config(rig, sharing("mps", 48))
     eventually("daemon recovers", lambda: state(rig, DAEMON).get("ready") is True)
