@@ -495,7 +495,8 @@ options:
           replaced.'
         type: dict
       node_group:
-        description: 'Fields to merge last into the node group, in the service''s own spelling: dictionaries deep, lists replaced.'
+        description: 'Fields to merge last into the node group, in the service''s own spelling: dictionaries deep, lists replaced. Only
+          at creation: a warning names what a group has other values of.'
         type: dict
       auto_scaling_group:
         description: 'Fields to merge last into the Auto Scaling group, in the service''s own spelling: dictionaries deep, lists replaced.'
@@ -1034,7 +1035,8 @@ options:
               lists replaced.'
             type: dict
           node_group:
-            description: 'Fields to merge last into the node group, in the service''s own spelling: dictionaries deep, lists replaced.'
+            description: 'Fields to merge last into the node group, in the service''s own spelling: dictionaries deep, lists replaced.
+              Only at creation: a warning names what a group has other values of.'
             type: dict
           auto_scaling_group:
             description: 'Fields to merge last into the Auto Scaling group, in the service''s own spelling: dictionaries deep, lists

@@ -233,7 +233,7 @@ class Managed:
     def shown(self, state: nodepool.Observed) -> Shown:
         groups = {}
         for name, one in state.nodegroups.items():
-            plain = dataclasses.asdict(dataclasses.replace(one, name="", arn="", launch_template=None, auto_scaling_group=None))
+            plain = dataclasses.asdict(dataclasses.replace(one, name="", arn="", launch_template=None, auto_scaling_group=None, api={}))
             groups[name.removesuffix("-b")] = {**plain, "template": _content(one.launch_template, state.templates)}
         return dict(_flat(groups))
 

@@ -62,7 +62,8 @@ def release_order(release: str) -> tuple[int, ...]:
 class Nodegroup:
     """A node group. ``capacity_type`` is in the words of a pool (on_demand); ``launch_template`` is (id, version).
 
-    ``unneeded_time`` is what its Auto Scaling group tells cluster-autoscaler, as far as that was read.
+    ``unneeded_time`` is what its Auto Scaling group tells cluster-autoscaler, as far as that was read; ``api`` the whole reply, for what is only
+    looked at where the user overrides it.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Nodegroup:
     unneeded_time: str | None = None
     warm_pool: WarmPool | None = None
     issues: tuple[str, ...] = ()
+    api: t.Mapping[str, t.Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def from_api(cls, reply: t.Mapping[str, t.Any]) -> Nodegroup:
@@ -120,4 +122,5 @@ class Nodegroup:
             auto_scaling_group=groups[0].get("name"),
             warm_pool=warm_pool_from_api(reply.get("warmPoolConfig")),
             issues=tuple(f"{issue.get('code')}: {issue.get('message')}" for issue in reply.get("health", {}).get("issues") or ()),
+            api=reply,
         )

@@ -291,15 +291,15 @@ _MIG: OptionTable = {
 
 _OVERRIDES: OptionTable = {
     name: {
-        "description": f"Fields to merge last into {what}, in the service's own spelling: dictionaries deep, lists replaced.",
+        "description": f"Fields to merge last into {what}, in the service's own spelling: dictionaries deep, lists replaced.{said}",
         "type": "dict",
     }
-    for name, what in (
-        ("node_pool", "Karpenter's NodePool"),
-        ("node_class", "Karpenter's EC2NodeClass"),
-        ("launch_template", "the launch template's data"),
-        ("node_group", "the node group"),
-        ("auto_scaling_group", "the Auto Scaling group"),
+    for name, what, said in (
+        ("node_pool", "Karpenter's NodePool", ""),
+        ("node_class", "Karpenter's EC2NodeClass", ""),
+        ("launch_template", "the launch template's data", ""),
+        ("node_group", "the node group", " Only at creation: a warning names what a group has other values of."),
+        ("auto_scaling_group", "the Auto Scaling group", ""),
     )
 }
 

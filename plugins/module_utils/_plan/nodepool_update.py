@@ -21,7 +21,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import (
     GPU_PRESENT_LABEL,
     NODEPOOL_LABEL,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate
+from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate, merged
 from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import (
     Nodegroup,
     release_order,
@@ -406,12 +406,22 @@ def _immutable(group: WantedGroup, there: Nodegroup) -> tuple[Fault, ...]:
     )
 
 
+def _overridden(group: WantedGroup, there: Nodegroup) -> list[str]:
+    """The fields that the user overrides and that the group has other values of."""
+    wanted = group.pool.overrides.node_group
+    return [name for name, value in merged(there.api, wanted).items() if name in wanted and there.api and value != there.api.get(name)]
+
+
 def _warnings(group: WantedGroup, there: Nodegroup, template: LaunchTemplate | None) -> tuple[str, ...]:
     warnings = []
     if group.emptied:
         warnings.append(
             f"Node group {there.name} has a share of 0 nodes in pool {group.pool.name} and stays without nodes; EKS takes no maximum below "
             f"{_LEAST_MAX}, so that an autoscaler could still add a node until the next run."
+        )
+    if other := _overridden(group, there):
+        warnings.append(
+            f"Node group {there.name} was made with other fields than overrides.node_group has now, which are only sent at creation: {', '.join(other)}."
         )
     if there.status == "DEGRADED":
         warnings.append(f"Node group {there.name} is DEGRADED. {' '.join(there.issues)}".strip())

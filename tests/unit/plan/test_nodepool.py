@@ -762,6 +762,18 @@ def test_a_degraded_group_is_said() -> None:
     assert planned.plan.warnings == (f"Node group {NAME} is DEGRADED. AutoScalingGroupNotFound: gone",)
 
 
+def test_overrides_of_a_node_group_hold_at_creation_and_a_later_change_of_them_is_named() -> None:
+    access = {"remoteAccess": {"ec2SshKey": "one"}}
+    made = {"nodegroupName": NAME, "remoteAccess": {"ec2SshKey": "one", "sourceSecurityGroups": []}}
+    same = plan(pool(overrides={"node_group": access}), observed(existing(pool(), api=made)))
+    assert (same.plan.steps, same.plan.warnings) == ((), ())
+    changed = plan(pool(overrides={"node_group": {"remoteAccess": {"ec2SshKey": "two"}}}), observed(existing(pool(), api=made)))
+    assert changed.plan.steps == ()
+    assert changed.plan.warnings == (
+        f"Node group {NAME} was made with other fields than overrides.node_group has now, which are only sent at creation: remoteAccess.",
+    )
+
+
 @pytest.mark.parametrize(
     ("params", "there", "path"),
     [
