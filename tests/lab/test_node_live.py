@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 import typing as t
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
+from lab import binaries
 from lab.kubernetes.client import Json, Mirror
 from lab.kubernetes.kubelets import NOTHING_RUNS
 from lab.nodes import node as nodes
@@ -349,3 +353,24 @@ def test_a_gpu_with_a_critical_error_is_lost_until_the_plugin_starts_again(clean
     assert rig.node(name)["status"]["capacity"]["nvidia.com/gpu"] == "16"
     run(rig, PLUGIN, revision="2")
     eventually("all again", lambda: rig.gpus(name) == "16")
+
+
+# ---- NVIDIA's chart
+
+
+def test_nvidias_chart_with_mps_comes_up_by_labels_of_feature_discovery(clean: Rig, tmp_path: Path) -> None:
+    """Its daemon waits for nvidia.com/mps.capable; configurations by config-manager, whose init container takes the default."""
+    rig, name = clean, node(clean)
+    values = {"config": {"map": {"mps": sharing("mps", 5)}}, "gfd": {"enabled": True}, "nfd": {"enabled": False}}
+    (tmp_path / "values.json").write_text(json.dumps(values))
+    chart, helm = binaries.device_plugin_chart(print), binaries.helm(print)
+    command = [str(helm), "template", "nvdp", str(chart), "--namespace", "kube-system", "--values", str(tmp_path / "values.json")]
+    objects = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    for found in filter(None, yaml.safe_load_all(objects)):
+        api = "/api/v1" if found["apiVersion"] == "v1" else f"/apis/{found['apiVersion']}"
+        place = f"/namespaces/{found['metadata']['namespace']}" if "namespace" in found["metadata"] else ""
+        rig.kube.apply(f"{api}{place}/{found['kind'].lower()}s/{found['metadata']['name']}", found)
+    eventually("5 shares", lambda: rig.gpus(name) == "5")
+    labels = rig.node(name)["metadata"]["labels"]
+    assert (labels["nvidia.com/mps.capable"], labels["nvidia.com/gpu.replicas"]) == ("true", "5")
+    assert mode(rig, name) == "EXCLUSIVE_PROCESS"
