@@ -12,7 +12,8 @@ Sources: awslabs/amazon-eks-ami, templates/al2023: nodeadm-run.service starts af
 starts and enables kubelet.service; the NVIDIA units are not ordered after here, because releases differ in what those wait for, so the
 script waits for the driver itself. NVIDIA MIG User Guide: clients of the GPUs have to be stopped for a change of the mode; where a GPU
 cannot be reset (A100 in a virtual machine) the mode is pending until a reboot, as bottlerocket-kernel-kit's nvidia-migmanager has it too;
-larger instances are made first, as small ones could stand in their way.
+larger instances are made first, as small ones could stand in their way. nvidia-smi mig -h: a profile tuple is a profile's name and, after a
+colon, where it is placed; by itself the driver chooses each place without those that come after in view.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import json
 import re
 import string
 import typing as t
+
+from ansible_collections.gpuops.eks.plugins.module_utils._catalog.mig import PROFILES, misfit, pack
 
 Layout = t.Mapping[str, int]
 
@@ -81,10 +84,19 @@ enable_mode() {
   sleep infinity  # until the shutdown ends this, so that nothing starts in between
 }
 
+mig() { nvidia-smi mig "$$@"; }
+
+clear_all() {
+  mig -dci >/dev/null 2>&1 || true  # there may be none
+  mig -dgi >/dev/null 2>&1 || true
+}
+
 create() {
-  nvidia-smi mig -dci >/dev/null 2>&1 || true  # there may be none
-  nvidia-smi mig -dgi >/dev/null 2>&1 || true
-  nvidia-smi mig -cgi $instances -C
+  clear_all
+  if nvidia-smi mig -cgi $instances -C && in_force; then return; fi
+  say "the driver placed them so that not all fit: each gets its place"
+  clear_all
+  mig -cgi $placed -C
 }
 
 resume_clients() {
@@ -144,6 +156,7 @@ def render(layout: Layout) -> str:
         checks=checks,
         total=sum(layout.values()),
         instances=",".join(name for name in ordered for _each in range(layout[name])),
+        placed=",".join(_placed(layout, ordered)),
     )
 
 
@@ -151,6 +164,14 @@ def parse(script: str) -> dict[str, int]:
     """The layout of a script that ``render`` made; empty where it says none."""
     found = _LAYOUT.search(script)
     return json.loads(found[1]) if found else {}
+
+
+def _placed(layout: Layout, ordered: t.Sequence[str]) -> list[str]:
+    """Profile tuples with legal places. Products whose profiles have the same names have the same places; of a new product there are none."""
+    key = next((key for key in PROFILES if misfit(key, layout) is None), None)
+    if key is None:
+        return [name for name in ordered for _each in range(layout[name])]
+    return [f"{name}:{start}" for name, start in pack(key, layout).placed]
 
 
 def _size(profile: str) -> tuple[int, int, str]:

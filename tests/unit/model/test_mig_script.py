@@ -48,8 +48,11 @@ elif arguments[:2] == ["mig", "-lgi"]:
     for gpu in range(2):
         for index, profile in enumerate(gpus["made"][gpu]): print(f"|   {gpu}  MIG {profile:<16} 19        {index}          {index}:1     |")
 elif arguments[:2] == ["mig", "-cgi"]:
-    for gpu in range(gpus.get("takes", 2)): gpus["made"][gpu] += arguments[2].split(",")
+    tuples = [one.partition(":") for one in arguments[2].split(",")]
+    fits = all(place for _name, _colon, place in tuples) or not gpus.get("astray")
+    for gpu in range(gpus.get("takes", 2)): gpus["made"][gpu] += [name for name, _colon, _place in tuples[: None if fits else 2]]
     save()
+    sys.exit(0 if fits else 19)
 elif arguments[:2] == ["mig", "-dgi"]:
     gpus["made"] = [[], []]
     save()
@@ -117,6 +120,28 @@ def test_what_holds_the_gpus_is_stopped_for_it_and_started_again(tmp_path: Path)
         "systemctl start --no-block nvidia-persistenced.service",
         "systemctl start --no-block set-nvidia-clocks.service",
     ]
+
+
+def test_instances_that_the_driver_places_in_each_others_way_get_legal_places(tmp_path: Path) -> None:
+    node = Node(tmp_path, {"3g.20gb": 1, "2g.10gb": 2}, astray=True)
+    done = node.boot()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert node.gpus["made"] == [["3g.20gb", "2g.10gb", "2g.10gb"]] * 2, "what was made before is gone"
+    assert "nvidia-smi mig -cgi 3g.20gb:4,2g.10gb:2,2g.10gb:0 -C" in node.calls
+
+
+@pytest.mark.parametrize("key", sorted(PROFILES))
+def test_places_are_legal_and_do_not_overlap(key: str) -> None:
+    full = {name: profile.most for name, profile in PROFILES[key].items()}
+    for name, most in full.items():
+        [line] = [line.strip() for line in render({name: most}).splitlines() if line.strip().startswith("mig -cgi ")]
+        starts = [int(one.partition(":")[2]) for one in line.split()[2].split(",")]
+        assert len(set(starts)) == most
+        assert set(starts) <= set(PROFILES[key][name].starts)
+
+
+def test_of_a_new_product_the_driver_finds_the_places() -> None:
+    assert "  mig -cgi 1g.99gb,1g.99gb -C\n" in render({"1g.99gb": 2})
 
 
 def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
@@ -205,8 +230,8 @@ def test_the_layout_is_read_back(layout: dict[str, int]) -> None:
     text = render(layout)
     assert parse(text) == layout
     assert render(dict(reversed(layout.items()))) == text
-    [line] = [line for line in text.splitlines() if "nvidia-smi mig -cgi" in line]
-    assert sorted(line.split()[3].split(",")) == sorted(name for name, count in layout.items() for _each in range(count))
+    [by_name] = [line.partition("nvidia-smi mig -cgi ")[2].split()[0] for line in text.splitlines() if "nvidia-smi mig -cgi " in line]
+    assert sorted(by_name.split(",")) == sorted(name for name, count in layout.items() for _each in range(count))
 
 
 def test_no_script_no_layout() -> None:

@@ -87,7 +87,7 @@ def test_amazon_linux_cuts_its_gpus_by_the_script(provisioner: str) -> None:
     state = made(provisioner, params(provisioner, instances=H100, mig=SEVEN))
     [text] = texts(provisioner, state)
     assert script(SEVEN["layout"]) in text
-    assert "nvidia-smi mig -cgi 1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb -C\n" in text
+    assert "nvidia-smi mig -cgi 1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb,1g.10gb -C && in_force" in text
     assert advertised(provisioner, state) == {"nvidia.com/gpu": "0", "nvidia.com/mig-1g.10gb": "7"}
 
 
