@@ -102,9 +102,10 @@ NOTES: dict[str, list[str]] = {
         "the pool's `mig` without this backend. Pods on the node's GPUs make the operator fail or reboot under them: drain the node before its pool",
         "gets another `mig`. A pool that no longer has any keeps it until its nodes are replaced, unless another of the operator's pools has `mig`.",
         "",
-        "**Never run here:** NVIDIA's chart and its images. The values were rendered with the chart's source of v26.7.0, and what the operator does is",
-        "imitated by the lab from its source. So the default version, the validator on EKS's images, driver and toolkit of the image under CDI, MIG",
-        "manager's reboot of an EC2 instance, and Bottlerocket are what to look at first on a cluster of your own.",
+        "**Never run here:** NVIDIA's images, and its chart as it is published. The chart's source of v26.7.0 was installed, changed and removed by this",
+        "role on the lab's API server by hand, its definitions' checks included; every other rehearsal has a small chart of the lab's own, and what the",
+        "pods would do is imitated from their source. So the default version, the validator on EKS's images, driver and toolkit of the image under CDI,",
+        "and MIG manager's reboot of an EC2 instance are what to look at first on a cluster of your own.",
     ],
     "gpu_workloads": [
         "A Deployment that shows that shares work: two TensorFlow pods, each with one share. It is applied only where the live object differs, so a",

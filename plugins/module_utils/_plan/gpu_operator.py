@@ -283,7 +283,7 @@ def _mig_trouble(obj: Object, node: Node, row: Row, patience: Patience) -> tuple
     seconds = _age(obj, patience.moment)
     if row.state == "failed":
         certain = seconds <= patience.waited() or patience.waited() > _RETRY_SECONDS
-        return f"MIG layout {row.layout} failed: see the log of its nvidia-mig-manager pod; {_recovery(node.name, paused)}", certain
+        return f"MIG layout {row.layout} failed, for which see the log of MIG manager; {_recovery(node.name, paused)}", certain
     if row.state == "pending" and paused and seconds > patience.wedge_after:
         operands = ", ".join(key.removeprefix(_DEPLOY) for key in paused)
         waited = f"MIG layout {row.layout} is pending for {seconds:.0f} s with {operands} paused: the operator gave up waiting for their pods ({_WEDGE})"
@@ -299,7 +299,7 @@ def _recovery(node: str, paused: t.Sequence[str]) -> str:
     """What starts MIG manager anew: it looks at a node's label only when that changes, and when it starts."""
     labels = "".join(f" {key}=true" for key in paused)
     again = f"kubectl label node {node} --overwrite{labels}, then " if paused else ""
-    return f"drain the node, {again}delete that pod"
+    return f"drain the node, {again}delete its nvidia-mig-manager pod"
 
 
 def _age(obj: Object, moment: datetime.datetime) -> float:

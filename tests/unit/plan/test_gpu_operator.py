@@ -134,14 +134,17 @@ def test_a_node_that_the_operator_gave_up_half_way_is_named_with_what_to_do() ->
     assert found.rows[0].why == (
         "MIG layout mig is pending for 601 s with dcgm, device-plugin paused: the operator gave up waiting for their pods "
         "(https://github.com/NVIDIA/gpu-operator/issues/2833); drain the node, kubectl label node a --overwrite "
-        "nvidia.com/gpu.deploy.dcgm=true nvidia.com/gpu.deploy.device-plugin=true, then delete that pod"
+        "nvidia.com/gpu.deploy.dcgm=true nvidia.com/gpu.deploy.device-plugin=true, then delete its nvidia-mig-manager pod"
     )
 
 
 def test_a_layout_that_failed_ends_the_wait() -> None:
     found = status(node(**{**DONE, "nvidia.com/mig.config.state": "failed"}))
     assert found.hopeless
-    assert "MIG layout mig failed: see the log of its nvidia-mig-manager pod; drain the node, delete that pod" in found.rows[0].why
+    assert (
+        "MIG layout mig failed, for which see the log of MIG manager; drain the node, delete its nvidia-mig-manager pod"
+        in found.rows[0].why
+    )
     lines = table(found.rows).splitlines()
     assert lines[0].split() == ["node", "pool", "MIG", "layout", "expected", "seen", "why"]
     assert lines[1].startswith("a     mig   mig failed  nvidia.com/gpu 0, nvidia.com/mig-1g.5gb 56  0, 56  MIG layout mig failed")
