@@ -21,6 +21,8 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_operator imp
     values_faults,
     version_faults,
 )
+from ansible_collections.gpuops.eks.plugins.module_utils._model.inventory import inventory_faults
+from ansible_collections.gpuops.eks.plugins.module_utils._model.variables import variables_of
 
 Pool = dict[str, t.Any]
 
@@ -309,3 +311,29 @@ def test_filter_refuses_with_every_fault_and_takes_tolerations_from_the_operator
     ):
         gpu_operator_values([MIG, pool(name="b", sharing=None)], {"migManager": {"WITH_REBOOT": True}})
     assert gpu_operator_values([MIG], {"next": {}}, every_key=False)["next"] == {}
+
+
+def inventory(**changes: t.Any) -> list[str]:
+    """The paths of the faults of a play of the role with its defaults."""
+    roles = ["gpu_operator"]
+    defaults = {name: option["default"] for name, option in variables_of(roles).items() if "default" in option}
+    identity = {"eks_cluster_name": "demo", "eks_cluster_region": "us-west-2", "eks_cluster_account_id": "123456789012"}
+    group = pool(provisioner="managed_node_group", zones=["us-west-2a"])
+    return [fault.path for fault in inventory_faults({**defaults, **identity, "gpu_nodepools": [group], **changes}, roles)]
+
+
+def test_an_inventory_is_held_to_all_of_it_before_any_client_exists() -> None:
+    assert inventory() == []
+    wrong = {"driver": {"enabled": True}, "migManager": {"default": "all-balanced"}, "sommething": {}}
+    found = inventory(gpu_operator_values=wrong, gpu_operator_version="v25.10.0", gpu_operator_wedge_after=-1)
+    assert found == [
+        "gpu_operator_values.migManager.default",
+        "gpu_operator_values.sommething",
+        "gpu_operator_values.driver.enabled",
+        "gpu_operator_version",
+        "gpu_operator_wedge_after",
+    ]
+    newer: Pool = {"sommething": {}}
+    assert inventory(gpu_operator_values=newer, gpu_operator_values_checked=False) == []
+    assert inventory(gpu_operator_values=wrong, gpu_operator_enabled=False) == []
+    assert inventory(gpu_operator_values=["wrong"]) == ["gpu_operator_values"]
