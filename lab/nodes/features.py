@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lab.nodes.sharing import GPU, Config, ConfigRefused, Gpus, mig_resource, replicas
+from lab.nodes.sharing import GPU, MIG_STRATEGIES, Config, ConfigRefused, Gpus, mig_resource, replicas
 
 _PREFIX = "nvidia.com"
 
@@ -64,6 +64,8 @@ def labels(config: Config, gpus: Gpus, of: Model | None) -> dict[str, str]:
     }
     if config.mig_strategy == "none":
         return found
+    if config.mig_strategy not in MIG_STRATEGIES:
+        raise ConfigRefused(f"failed to construct MIG resource labeler: unknown strategy: {config.mig_strategy}")
     found[f"{_PREFIX}/mig.strategy"] = config.mig_strategy
     devices = Counter(profile for layout in parted.values() for profile in layout)
     if config.mig_strategy == "mixed":

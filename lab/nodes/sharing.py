@@ -1,7 +1,7 @@
 """Pure: NVIDIA's device plugin's config file, and what a node advertises by it.
 
-Parsing follows k8s-device-plugin v0.20 (api/config/v1/config.go, replicas.go), devices its v0.19.3 (internal/rm/device_map.go, rm.go;
-cmd/nvidia-device-plugin/main.go), words of their errors included.
+By k8s-device-plugin v0.19.3: api/config/v1 (config.go, replicas.go), internal/rm (device_map.go, rm.go), cmd/nvidia-device-plugin/main.go,
+words of their errors included, those of its YAML library and of Go's JSON excepted. tests/oracle holds it against the program itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import typing as t
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import yaml
@@ -21,6 +21,10 @@ PREFIX = "nvidia.com/"
 MIG_STRATEGIES = ("none", "single", "mixed")
 LIST_STRATEGIES = ("envvar", "volume-mounts", "cdi-annotations", "cdi-cri")
 ID_STRATEGIES = ("uuid", "index")
+DISCOVERY_STRATEGIES = ("auto", "nvml", "tegra")
+UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+DEVICE = re.compile(rf"\d+|\d+:\d+|GPU-{UUID}|MIG-{UUID}|MIG-GPU-{UUID}/\d+/\d+")
+LARGEST_MESSAGE = 4 * 2**20  # of gRPC, by default
 RESOURCE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 RESOURCE_NAME_LENGTH = 63
 JSON_TYPES: tuple[tuple[type, str], ...] = (
@@ -33,6 +37,7 @@ JSON_TYPES: tuple[tuple[type, str], ...] = (
 )
 
 
+_UNMARSHAL = "unable to parse config file: error parsing config file: unmarshal error"
 _PLUGINS = "error starting plugins: error getting plugins: unable to create plugins: failed to construct resource managers"
 _MAP = f"{_PLUGINS}: error building device map: error building device map from config.resources"
 
@@ -71,6 +76,10 @@ class Config:
     fail_on_init_error: bool = True
     sharing: Sharing | None = None
     mps_root: str = ""
+    list_strategies: tuple[str, ...] = ("envvar",)
+    id_strategy: str = "uuid"
+    discovery: str = "auto"
+    channels: tuple[int, ...] = ()
 
     @property
     def strategy(self) -> str:
@@ -99,36 +108,71 @@ def parse(text: str | None, settings: Mapping[str, str] | None = None) -> Config
     Environment and command line come before the file; ``settings`` has the command line's already merged in.
     """
     document = {} if text is None else _document(text)
-    version = _get(document, "version", str, "Config.version") or "v1"
+    version = _version(document)
     if version != "v1":
         raise ConfigRefused(f"unable to parse config file: error parsing config file: unknown version: {version}")
-    flags = _get(document, "flags", dict, "Config.flags") or {}
-    _check_plugin_flags(_get(flags, "plugin", dict, "Flags.plugin") or {})
-    sharing = _get(document, "sharing", dict, "Config.sharing") or {}
+    flags = _field(document, "flags", dict, "Config.flags") or {}
+    plugin = _field(flags, "plugin", dict, "Flags.plugin") or {}
+    sharing = _field(document, "sharing", dict, "Config.sharing") or {}
     # Both are parsed, so that a fault in either is found; MPS then wins (internal/rm, Sharing.ReplicatedResources).
     time_slicing = _sharing(sharing, "timeSlicing", "time-slicing")
     mps = _sharing(sharing, "mps", "mps")
     given = settings or {}
-    strategy = given.get("MIG_STRATEGY") or _get(flags, "migStrategy", str, "Flags.migStrategy") or "none"
-    if strategy not in MIG_STRATEGIES:
-        raise ConfigRefused(f"unknown strategy: {strategy}")
-    fail = _get(flags, "failOnInitError", bool, "Flags.failOnInitError")
+    fail = _field(flags, "failOnInitError", bool, "Flags.failOnInitError")
     return Config(
-        mig_strategy=strategy,
+        mig_strategy=_set(given, "MIG_STRATEGY", _field(flags, "migStrategy", str, "Flags.migStrategy"), "none"),
         fail_on_init_error=_flag(given, "FAIL_ON_INIT_ERROR", True if fail is None else fail),
         sharing=mps or time_slicing,
-        mps_root=given.get("MPS_ROOT") or _get(flags, "mpsRoot", str, "Flags.mpsRoot") or "",
+        mps_root=_set(given, "MPS_ROOT", _field(flags, "mpsRoot", str, "Flags.mpsRoot"), ""),
+        list_strategies=_list_strategies(given, plugin),
+        id_strategy=_set(given, "DEVICE_ID_STRATEGY", _field(plugin, "deviceIDStrategy", str, "Plugin.deviceIDStrategy"), "uuid"),
+        discovery=_set(given, "DEVICE_DISCOVERY_STRATEGY", _field(flags, "deviceDiscoveryStrategy", str, "Flags.discovery"), "auto"),
+        channels=tuple(_field(_field(document, "imex", dict, "Config.imex") or {}, "channelIDs", list, "Imex.channelIDs") or ()),
     )
+
+
+def _version(document: Mapping[str, t.Any]) -> str:
+    """A number or bool is taken as text here: the field is text, and no pointer to one."""
+    given = next((value for key, value in document.items() if str(key).lower() == "version"), None)
+    text = str(given).lower() if isinstance(given, bool) else str(given) if isinstance(given, (int, float)) else given
+    return _get({"version": text}, "version", str, "Config.version") or "v1"
+
+
+def _set(settings: Mapping[str, str], name: str, of_file: str | None, default: str) -> str:
+    """A variable that is there counts, also where it is empty; then the file."""
+    return settings.get(name, default if of_file is None else of_file)
+
+
+def _list_strategies(settings: Mapping[str, str], plugin: Mapping[str, t.Any]) -> tuple[str, ...]:
+    if "DEVICE_LIST_STRATEGY" in settings:
+        return tuple(settings["DEVICE_LIST_STRATEGY"].split(","))
+    given = plugin.get("deviceListStrategy", "envvar")
+    return (given,) if isinstance(given, str) else tuple(given or ("envvar",))
 
 
 def check_plugin(config: Config) -> None:
     """What the plugin alone refuses of a config (main.go, validateFlags); raises ConfigRefused."""
-    if config.strategy != "mps":
-        return
-    if config.mig_strategy == "mixed":
-        raise ConfigRefused("error starting plugins: unable to validate flags: using --mig-strategy=mixed is not supported with MPS")
-    if not config.mps_root:
-        raise ConfigRefused("error starting plugins: unable to validate flags: using MPS requires --mps-root to be specified")
+    if (fault := next(_flag_faults(config), None)) is not None:
+        raise ConfigRefused(f"error starting plugins: unable to validate flags: {fault}")
+
+
+def _flag_faults(config: Config) -> Iterator[str]:
+    for strategy in config.list_strategies:
+        if strategy not in LIST_STRATEGIES:
+            yield f"invalid --device-list-strategy option: invalid strategy: {strategy}"
+    if config.id_strategy not in ID_STRATEGIES:
+        yield f"invalid --device-id-strategy option: {config.id_strategy}"
+    if config.strategy == "mps" and config.mig_strategy == "mixed":
+        yield "using --mig-strategy=mixed is not supported with MPS"
+    if config.strategy == "mps" and not config.mps_root:
+        yield "using MPS requires --mps-root to be specified"
+    if config.discovery not in DISCOVERY_STRATEGIES:
+        yield f"invalid --device-discovery-strategy option {config.discovery}"
+    if config.mig_strategy not in MIG_STRATEGIES:
+        yield f"unknown MIG strategy: {config.mig_strategy}"
+    if config.channels not in ((), (0,)):
+        found = " ".join(map(str, config.channels))
+        yield f"invalid IMEX channel IDs: invalid IMEX config: channelIDs must be [] or [0]; found [{found}]"
 
 
 def advertised(config: Config, gpus: Gpus) -> dict[str, int]:
@@ -149,11 +193,21 @@ def devices(config: Config, gpus: Gpus) -> Devices:
             "error starting plugins: error getting plugins: unable to create plugins: failed to create plugin: "
             "sharing using MPS is not supported for MIG devices"
         )
-    return found
+    return {resource: by_gpu if _can_be_told(by_gpu) else {} for resource, by_gpu in found.items()}
+
+
+def _can_be_told(by_gpu: Mapping[int, int]) -> bool:
+    """Whether kubelet gets the list of these devices: of one that is too large it sees nothing. Each share is named UUID::number."""
+    sizes = 0
+    for count in by_gpu.values():
+        for digits in range(1, len(str(count)) + 1):
+            numbers = min(count, 10**digits) - (10 ** (digits - 1) if digits > 1 else 0)
+            sizes += numbers * (len("GPU-::") + 36 + digits + len("Healthy") + 6)  # and three times the tag and length of protobuf
+    return sizes <= LARGEST_MESSAGE
 
 
 def replicas(config: Config, resource: str = GPU) -> int:
-    """How many times each device of the resource is advertised, 1 where it is not shared."""
+    """How many times each device of the resource is advertised, by the first entry, which labels tell; 1 where it is not shared."""
     entries = config.sharing.resources if config.sharing else ()
     return next((entry.replicas for entry in entries if entry.name == resource), 1)
 
@@ -211,23 +265,35 @@ def _check_single(parted: Mapping[int, tuple[str, ...]], whole: list[int]) -> No
 
 
 def device_map(config: Config, gpus: Gpus) -> Devices:
-    """What there is to serve, shares counted: count x replicas, for time slicing and MPS alike (device_map.go); raises ConfigRefused."""
+    """What there is to serve, shares counted: count x replicas, for time slicing and MPS alike (device_map.go); raises ConfigRefused.
+
+    Of several entries for one resource each adds the shares that are not there yet.
+    """
+    entries = config.sharing.resources if config.sharing else ()
+    times = {resource: max((one.replicas for one in entries if one.name == resource), default=1) for resource in _unshared(config, gpus)}
     return {
-        shared_name(config, resource): {index: count * replicas(config, resource) for index, count in by_gpu.items()}
+        shared_name(config, resource): {index: count * times[resource] for index, count in by_gpu.items()}
         for resource, by_gpu in _unshared(config, gpus).items()
     }
 
 
 def _document(text: str) -> dict[str, t.Any]:
+    """The first document: further ones are not looked at."""
     try:
-        document = yaml.safe_load(text)
+        document = next(yaml.safe_load_all(text), None)
     except yaml.YAMLError as error:
-        raise ConfigRefused(f"unable to parse config file: error parsing config file: unmarshal error: {error}") from error
+        raise ConfigRefused(f"{_UNMARSHAL}: error converting YAML to JSON: yaml: {error}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise _wrong_type(document, "v1.Config")
     return document
+
+
+def _field(parent: Mapping[str, t.Any], key: str, kind: type, where: str) -> t.Any:
+    """The value of a structure's field, whose name counts in any case."""
+    found = key if key in parent else next((name for name in parent if str(name).lower() == key.lower()), key)
+    return _get(parent, found, kind, where)
 
 
 def _get(parent: Mapping[str, t.Any], key: str, kind: type, where: str) -> t.Any:
@@ -246,23 +312,14 @@ def _wrong_type(value: t.Any, where: str) -> ConfigRefused:
 
 
 def _unmarshal(message: str) -> ConfigRefused:
-    return ConfigRefused(f"unable to parse config file: error parsing config file: unmarshal error: {message}")
-
-
-def _check_plugin_flags(plugin: dict[str, t.Any]) -> None:
-    strategies = plugin.get("deviceListStrategy")
-    for strategy in [strategies] if isinstance(strategies, str) else strategies or []:
-        if strategy not in LIST_STRATEGIES:
-            raise ConfigRefused(f"unable to validate flags: invalid --device-list-strategy option: invalid strategy: {strategy}")
-    identifier = plugin.get("deviceIDStrategy")
-    if identifier is not None and identifier not in ID_STRATEGIES:
-        raise ConfigRefused(f"unable to validate flags: invalid --device-id-strategy option: {identifier}")
+    return ConfigRefused(f"{_UNMARSHAL}: error unmarshaling JSON: while decoding JSON: {message}")
 
 
 def _sharing(parent: Mapping[str, t.Any], key: str, strategy: str) -> Sharing | None:
-    block = _get(parent, key, dict, f"Sharing.{key}")
-    if block is None:
+    block = _field(parent, key, dict, f"Sharing.{key}")
+    if block is None and (strategy == "mps" or key.lower() not in map(str.lower, parent)):
         return None
+    block = block or {}  # null is parsed as well where there is no pointer
     entries = _get(block, "resources", list, f"{key}.resources")
     if not entries:
         raise _unmarshal("no resources specified")
@@ -279,22 +336,25 @@ def _replicated(entry: t.Any) -> Replicated:
     """``rename`` and ``devices`` are checked by the plugin and then reset with a warning: every GPU has the same count."""
     if not isinstance(entry, dict):
         raise _wrong_type(entry, "v1.ReplicatedResource")
-    name = _get(entry, "name", str, "ReplicatedResource.name")
-    if name is None:
+    if "name" not in entry:
         raise _unmarshal("no resource name specified")
+    name = _resource_name(_get(entry, "name", str, "ReplicatedResource.name") or "")
     _check_devices(entry.get("devices", "all"))
     if "replicas" not in entry:
         raise _unmarshal("no replicas specified")
-    count = _get(entry, "replicas", int, "ReplicatedResource.replicas") or 0
-    if count < 2:
+    count = entry["replicas"]
+    count = int(count) if isinstance(count, float) and count.is_integer() else count
+    if (_get({"replicas": count}, "replicas", int, "ReplicatedResource.replicas") or 0) < 2:
         raise _unmarshal("number of replicas must be >= 2")
-    return Replicated(_resource_name(name), count)
+    if "rename" in entry:
+        _resource_name(_get(entry, "rename", str, "ReplicatedResource.rename") or "")
+    return Replicated(name, count)
 
 
 def _resource_name(name: str) -> str:
     full = name if name.startswith(PREFIX) else PREFIX + name
     if len(full) > RESOURCE_NAME_LENGTH or not RESOURCE_NAME.fullmatch(full.removeprefix(PREFIX)):
-        raise _unmarshal(f"incorrect format for resource name {name!r}")
+        raise _unmarshal(f"incorrect format for resource name '{full}'")
     return full
 
 
@@ -305,6 +365,9 @@ def _check_devices(devices: t.Any) -> None:
         raise _unmarshal(f"unrecognized type for devices spec: {devices}")
     if isinstance(devices, int) and devices <= 0:
         raise _unmarshal(f"devices set as '{devices}' but a count of devices must be > 0")
+    for one in devices if isinstance(devices, list) else ():
+        if isinstance(one, bool) or not DEVICE.fullmatch(str(one)):
+            raise _unmarshal(f"unsupported type for device in devices list: {one if isinstance(one, str) else ''}, string")
 
 
 def _flag(settings: Mapping[str, str], name: str, default: bool) -> bool:

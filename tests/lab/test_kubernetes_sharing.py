@@ -69,14 +69,14 @@ def test_what_a_node_advertises(text: str | None, gpus: int, expected: dict[str,
         ("version: v2", "unknown version: v2"),
         ("version: [", "unmarshal error"),
         ("- a list", "cannot unmarshal array"),
-        ("flags: {migStrategy: some}", "unknown strategy: some"),
+        ("flags: {migStrategy: some}", "unknown MIG strategy: some"),
         ("flags: {plugin: {deviceListStrategy: [envvar, other]}}", "invalid --device-list-strategy option"),
         ("flags: {plugin: {deviceIDStrategy: name}}", "invalid --device-id-strategy option: name"),
     ],
 )
 def test_configs_that_end_the_plugin(text: str, message: str) -> None:
     with pytest.raises(ConfigRefused, match=message):
-        parse(text)
+        advertised(parse(text), Gpus(count=1))
 
 
 def test_no_gpu_ends_the_plugin_unless_told_otherwise() -> None:
