@@ -628,6 +628,31 @@ def test_pruning_one_pool_leaves_the_others_alone(wire: Wire) -> None:
     assert actions(wire.run(main, {**PARAMS, "prune": True})) == []
 
 
+@pytest.mark.parametrize(("strategy", "refused"), [("cluster", ["zones"]), ("partition", [])])
+def test_only_a_placement_group_that_lies_in_one_zone_wants_one(wire: Wire, strategy: str, refused: list[str]) -> None:
+    wire.expect("sts:GetCallerIdentity", {}, {"Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:user/me", "UserId": "u"})
+    wire.expect("eks:DescribeCluster", {"name": "demo"}, {"cluster": {"name": "demo", "status": "ACTIVE"}})
+    zones = ("us-west-2a", "us-west-2b")
+    subnets = [
+        {"SubnetId": f"subnet-{zone[-1]}", "AvailabilityZone": zone, "AvailabilityZoneId": f"usw2-az{number}"}
+        for number, zone in enumerate(zones, 1)
+    ]
+    filters = [{"Name": "subnet-id", "Values": ["subnet-a", "subnet-b"]}]
+    wire.expect("ec2:DescribeSubnets", {"Filters": filters}, {"Subnets": subnets})
+    expect_types(wire, zones=zones)
+    placement = {"GroupName": "rack", "State": "available", "Strategy": strategy}
+    wire.expect("ec2:DescribePlacementGroups", {"Filters": [{"Name": "group-name", "Values": ["rack"]}]}, {"PlacementGroups": [placement]})
+    wire.expect("eks:ListNodegroups", {"clusterName": "demo"}, {"nodegroups": []})
+    expect_templates(wire)
+    names = [f"demo-inference-{zone}-1gpu-on-demand" for zone in zones]
+    wire.expect("ec2:DescribeLaunchTemplates", {"Filters": [{"Name": "launch-template-name", "Values": names}]}, {"LaunchTemplates": []})
+    expect_role(wire)
+    given = [{"id": f"subnet-{zone[-1]}", "zone": zone, "zone_id": f"usw2-az{number}"} for number, zone in enumerate(zones, 1)]
+    params = {**PARAMS, "subnets": given, "zones": list(zones), "network": {"placement_group": "rack"}, "scaling": {"max": 4}}
+    result = wire.run(main, params, check_mode=True)
+    assert [fault["path"] for fault in result.get("faults", ())] == refused
+
+
 def test_delete(wire: Wire) -> None:
     expect_place(wire, NAME, subnets=(), types=False, absent=True)
     wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())

@@ -483,18 +483,7 @@ def _network(pool: Pool, path: str) -> list[Fault]:
         if not _GROUP_ID.fullmatch(group) and not is_planned(group):
             where = join(path, f"network.security_groups[{index}]")
             faults.append(Fault(path=where, value=group, allowed="the id of a security group", source="EC2 API Reference, SecurityGroup"))
-    return faults + _placement(pool, path) + _identity(pool, path)
-
-
-def _placement(pool: Pool, path: str) -> list[Fault]:
-    """A cluster placement group lies in one zone; whether it is one of that kind is read later."""
-    group = _lookup(pool, "network.placement_group")
-    zones = [zone for _index, zone in _texts(pool.get("zones"))]
-    if not group or len(zones) == 1:
-        return []
-    allowed = "exactly one zone with network.placement_group"
-    source = "EC2 user guide, Placement strategies: cluster placement groups"
-    return [Fault(path=join(path, "zones"), value=zones or None, allowed=allowed, source=source)]
+    return faults + _identity(pool, path)
 
 
 def _identity(pool: Pool, path: str) -> list[Fault]:

@@ -202,7 +202,28 @@ def context_of(run: Run, pools: t.Sequence[Pool], owner: Owner, *, planned: bool
         whole=run.params.get("pools") is not None,
         prune=bool(run.params.get("prune")),
     )
-    return context, faults, warnings
+    return context, [*faults, *_placement_faults(run.aws, pools, subnets)], warnings
+
+
+def _placement_faults(aws: Aws, pools: t.Sequence[Pool], subnets: t.Mapping[str, tuple[Subnet, ...]]) -> list[Fault]:
+    """Pools over several zones in a placement group that lies in one."""
+    over = {pool.name: pool.zones or tuple(dict.fromkeys(subnet.zone for subnet in subnets[pool.name])) for pool in pools}
+    spread = [pool for pool in pools if pool.placement_group and len(over[pool.name]) != 1]
+    if not spread:
+        return []
+    names = sorted({str(pool.placement_group) for pool in spread})
+    found = aws.call("ec2:DescribePlacementGroups", {"Filters": [{"Name": "group-name", "Values": names}]})
+    close = {group["GroupName"] for group in found.get("PlacementGroups") or () if group.get("Strategy") == "cluster"}
+    return [
+        Fault(
+            path=join(pool.path, "zones"),
+            value=list(over[pool.name]),
+            allowed=f"exactly one zone: placement group {pool.placement_group} has the strategy cluster",
+            source="EC2 user guide, Placement strategies: cluster placement groups",
+        )
+        for pool in spread
+        if pool.placement_group in close
+    ]
 
 
 def _subnet_faults(params: Params, pools: t.Sequence[Pool], found: t.Container[str]) -> list[Fault]:

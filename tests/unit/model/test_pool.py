@@ -132,7 +132,6 @@ BAD: list[tuple[dict[str, t.Any], str, str]] = [
     ({"disk": {"throughput": 1000}}, "disk.throughput", "a quarter"),
     ({"network": {"subnets": ["sn-1"]}}, "network.subnets[0]", "id of a subnet"),
     ({"network": {"security_groups": ["group"]}}, "network.security_groups[0]", "security group"),
-    ({"network": {"placement_group": "pg"}, "zones": None}, "zones", "exactly one zone"),
     ({"iam": {"node_role": "not a role"}}, "iam.node_role", "name or ARN"),
     ({"iam": {"instance_profile": "p"}}, "iam.instance_profile", "karpenter and auto_scaling_group can"),
     ({"iam": {"policies": ["arn"]}}, "iam.policies[0]", "the ARN of a managed policy"),
