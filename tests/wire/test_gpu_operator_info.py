@@ -43,13 +43,22 @@ def node(state: str, advertised: int) -> Json:
     return {"metadata": {"name": "a", "labels": labels}, "spec": {}, "status": status}
 
 
-def look(kube: KubeWire, nodes: t.Sequence[Json], *, policies: t.Sequence[Json] | None = (POLICY,)) -> None:
+def look(
+    kube: KubeWire,
+    nodes: t.Sequence[Json],
+    *,
+    policies: t.Sequence[Json] | None = (POLICY,),
+    daemon_sets: t.Sequence[Json] = (),
+    operands: t.Sequence[Json] | None = None,
+) -> None:
     """The reads of one look; ``policies`` None: the chart's definitions are not there."""
     group = None if policies is None else {"versions": [{"version": "v1"}, {"version": "v1alpha1"}]}
     kube.get("/apis/nvidia.com", group)
+    kube.items(DAEMON_SETS, daemon_sets)
     if policies is not None:
         kube.items(POLICIES, policies)
-    kube.items(DAEMON_SETS, [])
+    if operands is not None:
+        kube.items("/api/v1/namespaces/gpu-operator/pods", operands)
     kube.items(NODES, nodes, labelSelector="nvidia.com/gpu.present=true")
 
 
@@ -95,6 +104,37 @@ def test_the_wait_ends_after_its_timeout_and_says_what_is_missing(kube: KubeWire
     wire.expect("ec2:DescribeInstanceTypes", ASKED, TYPES)
     result = kube.run(gpu_operator_info.main, params(wait=True))
     assert result["msg"] == "The GPU Operator is not ready within 3600 s.\nThere is no ClusterPolicy."
+
+
+def test_an_image_that_is_not_there_ends_the_wait(kube: KubeWire, wire: Wire) -> None:
+    """Pods of the operator are read where a DaemonSet is not rolled out, and only there."""
+    operand = {
+        "metadata": {
+            "name": "nvidia-mig-manager",
+            "generation": 1,
+            "ownerReferences": [{"kind": "ClusterPolicy", "name": "cluster-policy"}],
+        },
+        "spec": {"template": {"spec": {"containers": [{"name": "c", "image": "mig"}]}}},
+        "status": {"desiredNumberScheduled": 1, "observedGeneration": 1},
+    }
+    waiting = {"reason": "ImagePullBackOff", "message": "mirror/k8s-mig-manager:v0.15.0: not found"}
+    status = {"phase": "Pending", "containerStatuses": [{"name": "c", "ready": False, "state": {"waiting": waiting}}]}
+    look(kube.cluster(), [], daemon_sets=[operand], operands=[{"metadata": {"name": "nvidia-mig-manager-x"}, "spec": {}, "status": status}])
+    result = kube.run(gpu_operator_info.main, params(wait=True))
+    assert result["msg"] == (
+        "The GPU Operator is not ready.\nDaemonSet nvidia-mig-manager: 0 of 1 pods are ready, 0 of them as they should be\n"
+        "pod nvidia-mig-manager-x: ImagePullBackOff: mirror/k8s-mig-manager:v0.15.0: not found"
+    )
+
+
+def test_pods_are_named_that_have_gpus_which_are_to_be_cut_anew(kube: KubeWire, wire: Wire) -> None:
+    look(kube.cluster(), [node("success", 16)])
+    wire.expect("ec2:DescribeInstanceTypes", ASKED, TYPES)
+    spec = {"nodeName": "a", "containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": "1"}}}]}
+    pod = {"metadata": {"name": "train", "namespace": "ml"}, "spec": spec, "status": {"phase": "Running"}}
+    kube.items("/api/v1/pods", [pod], fieldSelector="spec.nodeName=a")
+    found = kube.run(gpu_operator_info.main, params())["gpu_operator"]
+    assert "Node a is to be cut in another way while pods have its GPUs (ml/train)" in found["conflicts"][0]
 
 
 def test_nothing_is_waited_for_in_check_mode(kube: KubeWire, wire: Wire) -> None:

@@ -29,6 +29,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
     annotations_of,
     conditions_of,
     gitops_tool,
+    is_deleting,
     labels_of,
     name_of,
     target_of,
@@ -38,6 +39,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import GpuResources, Mig, Sharing, configuration_name
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_observed import some
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.rollout import Trouble, pod_trouble
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.takeover import foreign_plugins
 
 PAUSED = "paused-for-mig-change"
@@ -47,6 +49,7 @@ _DEPLOY = "nvidia.com/gpu.deploy."
 _FOUND = "feature.node.kubernetes.io/pci-10de.present"
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 _RELEASE = ("meta.helm.sh/release-namespace", "meta.helm.sh/release-name")
+_OVER = ("Succeeded", "Failed")
 _RETRY_SECONDS = 120.0  # for MIG manager to start with what the release has brought
 _WEDGE = "https://github.com/NVIDIA/gpu-operator/issues/2833"
 _KUBELET = "https://github.com/NVIDIA/gpu-operator/issues/2415"
@@ -60,6 +63,7 @@ class Observed:
     daemon_sets: tuple[Object, ...] = ()  # of the whole cluster
     nodes: tuple[Object, ...] = ()
     pods: tuple[Object, ...] = ()  # on nodes that are to be cut anew
+    operands: tuple[Object, ...] = ()  # pods of the operator's namespace, where a DaemonSet is not rolled out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +138,7 @@ class Status:
     policy: str
     rollouts: tuple[Rollout, ...] = ()
     rows: tuple[Row, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -141,19 +146,28 @@ class Status:
 
     @property
     def hopeless(self) -> bool:
-        return any(row.hopeless for row in self.rows)
+        """A container that ends is started again, and operands do so until those that they wait for are there."""
+        return any(row.hopeless for row in self.rows) or any(one.hopeless and not one.pod for one in self.troubles)
 
     def faults(self) -> list[str]:
         """What is not as it should be, the whole before the nodes."""
-        return [*([self.policy] if self.policy else []), *(str(rollout) for rollout in self.rollouts if not rollout.done)]
+        rollouts = [str(rollout) for rollout in self.rollouts if not rollout.done]
+        return [*([self.policy] if self.policy else []), *rollouts, *(one.why for one in self.troubles)]
 
 
 def judge(observed: Observed, pools: t.Sequence[Pool], catalog: Catalog, patience: Patience) -> Status:
     """How things stand. ``catalog`` has the instance types of the nodes."""
-    nodes = [obj for obj in observed.nodes if is_managed(labels_of(obj)) and not obj["metadata"].get("deletionTimestamp")]
+    nodes = [obj for obj in observed.nodes if is_managed(labels_of(obj)) and not is_deleting(obj)]
     rows = [_row(obj, _pool_of(obj, pools), catalog, patience) for obj in nodes]
     rollouts = [Rollout.from_api(obj) for obj in observed.daemon_sets if _is_operand(obj)]
-    return Status(policy=_policy(observed.policies, bool(nodes)), rollouts=tuple(rollouts), rows=tuple(rows))
+    pods = [pod for pod in observed.operands if not is_deleting(pod) and (pod.get("status") or {}).get("phase") not in _OVER]
+    troubles = [found for pod in pods if (found := pod_trouble(pod)).why]
+    return Status(policy=_policy(observed.policies, bool(nodes)), rollouts=tuple(rollouts), rows=tuple(rows), troubles=tuple(troubles))
+
+
+def rolled_out(daemon_sets: t.Iterable[Object]) -> bool:
+    """Whether the operator's DaemonSets among these are as they should be."""
+    return all(Rollout.from_api(obj).done for obj in daemon_sets if _is_operand(obj))
 
 
 def is_managed(labels: t.Mapping[str, str]) -> bool:
@@ -197,7 +211,7 @@ def _in_use(observed: Observed, namespace: str) -> list[str]:
     """Nodes that are to be cut anew while pods have their GPUs: MIG manager would fail, or reboot under them."""
     users: dict[str, list[str]] = {}
     for pod in observed.pods:
-        over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        over = (pod.get("status") or {}).get("phase") in _OVER
         if not over and pod["metadata"].get("namespace") != namespace and effective_requests(pod["spec"], NVIDIA):
             users.setdefault(pod["spec"]["nodeName"], []).append(target_of(pod))
     return [

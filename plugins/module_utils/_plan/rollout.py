@@ -200,7 +200,7 @@ def _trouble(plugin: DevicePlugin, part: Part, node: Node, pods: list[Object]) -
 def _program(plugin: DevicePlugin, component: str, wanted: str, node: Node, pods: list[Object]) -> Trouble:
     current = [pod for pod in pods if hash_of(pod) == wanted]
     if current:
-        return _pod_trouble(current[0])
+        return pod_trouble(current[0])
     program = _PROGRAMS[component]
     if pods:
         return Trouble(why=f"pod {name_of(pods[0])} still runs the previous configuration")
@@ -211,7 +211,8 @@ def _program(plugin: DevicePlugin, component: str, wanted: str, node: Node, pods
     return Trouble(why=f"no {program} pod yet ({', '.join(word for word in known if word)})")
 
 
-def _pod_trouble(pod: Object) -> Trouble:
+def pod_trouble(pod: Object) -> Trouble:
+    """Why a pod is not ready, by its status."""
     status = pod.get("status") or {}
     if is_ready(pod):
         return _FINE

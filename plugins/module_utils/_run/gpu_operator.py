@@ -37,7 +37,7 @@ class NotReady(WaitFailed):
 def gpu_operator_info(run: Run) -> Outcome:
     """The job of module gpu_operator_info."""
     kube, catalog, begun = run.kubernetes, GpuCatalog(run), _now()
-    observed = _observe(kube)
+    observed = _observe(kube, run.params["namespace"])
     status = _judge(run, observed, catalog, begun)
     if run.params["wait"] and not run.check_mode and not status.done:
         observed, status = _wait(run, kube, catalog, begun, status)
@@ -59,11 +59,13 @@ def _with_pods(run: Run, kube: Kubernetes, observed: Observed, catalog: GpuCatal
     return dataclasses.replace(observed, pods=tuple(pods))
 
 
-def _observe(kube: Kubernetes) -> Observed:
+def _observe(kube: Kubernetes, namespace: str) -> Observed:
     served = kube.versions("nvidia.com")  # without the chart's definitions there is no such kind to ask for
+    daemon_sets = kube.read_all(DAEMON_SET)
     return Observed(
         policies=tuple(kube.read_all(CLUSTER_POLICY)) if "v1" in served else (),
-        daemon_sets=tuple(kube.read_all(DAEMON_SET)),
+        daemon_sets=tuple(daemon_sets),
+        operands=() if planning.rolled_out(daemon_sets) else tuple(kube.read_all(POD, namespace=namespace)),
         nodes=tuple(kube.read_all(NODE, labels=f"{GPU_PRESENT_LABEL}=true")),
     )
 
@@ -83,7 +85,7 @@ def _wait(run: Run, kube: Kubernetes, catalog: GpuCatalog, begun: datetime.datet
         if time.monotonic() > end:
             raise NotReady(status, f" within {kube.timeout:.0f} s")
         time.sleep(kube.interval)
-        observed = _observe(kube)
+        observed = _observe(kube, run.params["namespace"])
         status = _judge(run, observed, catalog, begun)
         if status.done:
             return observed, status

@@ -206,6 +206,18 @@ def test_operands_have_to_be_rolled_out(changes: dict[str, int]) -> None:
     assert found.faults()[0].startswith("DaemonSet nvidia-device-plugin-daemonset: ")
 
 
+def test_pods_of_operands_say_why_they_do_not_run_and_those_that_end_are_waited_for() -> None:
+    waiting = {"reason": "CrashLoopBackOff", "message": "back-off"}
+    ended = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    container = {"name": "c", "ready": False, "restartCount": 9, "state": {"waiting": waiting}, "lastState": ended}
+    crashing = {"metadata": {"name": "v", "namespace": "gpu-operator"}, "status": {"phase": "Running", "containerStatuses": [container]}}
+    over = {"metadata": {"name": "cuda-validator"}, "status": {"phase": "Succeeded"}}
+    observed = Observed(policies=(policy("NoGPUNodes"),), daemon_sets=(daemon_set(ready=0),), operands=(crashing, over))
+    found = judge(observed, [POOL], CATALOG, patience())
+    assert not found.hopeless
+    assert found.faults()[1:] == ["pod v: CrashLoopBackOff: back-off: ended with 1 Error"]
+
+
 def found_conflicts(*, policies: t.Sequence[Json] = (), sets: t.Sequence[Json] = (), nodes: t.Sequence[Json] = ()) -> list[str]:
     return conflicts(Observed(policies=tuple(policies), daemon_sets=tuple(sets), nodes=tuple(nodes)), "gpu-operator", "gpu-operator")
 
