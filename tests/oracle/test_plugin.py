@@ -289,3 +289,17 @@ def test_the_lab_refuses_with_the_plugins_words(node: Kubelet, machine: Machine)
     with pytest.raises(sharing.ConfigRefused) as refused:
         sharing.advertised(sharing.parse(file), lab_gpus(machine))
     assert str(refused.value) in plugin.log
+
+
+@pytest.mark.parametrize("machine", [PARTLY, EMPTY, SEVERAL], ids=["whole GPUs too", "no instance", "several profiles"])
+@pytest.mark.parametrize("strategy", ["none", "single", "mixed"])
+@pytest.mark.parametrize("shares", [1, 4])
+def test_the_lab_labels_gpus_that_are_not_as_meant_as_feature_discovery_does(
+    node: Kubelet, machine: Machine, strategy: str, shares: int
+) -> None:
+    file = f"version: v1\nflags: {{migStrategy: {strategy}}}\n"
+    if shares > 1:
+        file += f"sharing: {{timeSlicing: {{resources: [{{name: nvidia.com/gpu, replicas: {shares}}}]}}}}\n"
+    meaning = Meaning(mig=strategy)
+    said = features.labels(sharing.parse(file), lab_gpus(machine), features.model("a100", 40960))
+    assert ours(node.labels(file, machine), meaning) == ours(said, meaning)
