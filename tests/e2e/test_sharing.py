@@ -122,7 +122,7 @@ def test_five_slots_of_mps_serve_five_and_the_report_says_why_not_six(rehearsal:
     scale(rehearsal, SERVED, 6)
     until_running(rehearsal, SERVED, 5, pending=1)
     [pending] = pending_words(rehearsal)
-    assert "Insufficient nvidia.com/gpu" in pending["reason"]
+    assert "Insufficient nvidia.com/gpu" in pending["message"]
     scale(rehearsal, SERVED, 5)
 
 
@@ -132,7 +132,7 @@ def test_slices_run_56_and_the_57th_is_pending(rehearsal: Rehearsal) -> None:
     scale(rehearsal, CUT, 57)
     until_running(rehearsal, CUT, 56, pending=1)
     [pending] = pending_words(rehearsal)
-    assert f"Insufficient {SLICE}" in pending["reason"]
+    assert f"Insufficient {SLICE}" in pending["message"]
     rehearsal.kube().call("DELETE", f"{APPS}/app-{CUT}")
 
 
