@@ -372,7 +372,7 @@ def pool_fields() -> str:
         "",
         "What becomes of a pool that is there when an option gets another value. An option that is not set is not managed: what was made stays as it",
         "is, also where the option was set before. It is different with what says which nodes a pool consists of (`instances`, `capacity`, `zones`,",
-        "`scaling.scope`, `limits.gpus`, `sharing`, `network.subnets`, `iam`): without such an option, its default is wanted. `--check` shows the calls",
+        "`scaling.scope`, `limits.gpus`, `mig`, `sharing`, `network.subnets`, `iam`): without such an option, its default is wanted. `--check` shows the calls",
         "of all of it beforehand, and a second run makes none.",
         "",
         *(f"- **{word}**: {meaning}" for word, meaning in WORDS.items()),

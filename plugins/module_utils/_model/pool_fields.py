@@ -168,7 +168,7 @@ FIELDS: tuple[PoolField, ...] = (
         "no call: as with Karpenter; to and from `gpu_operator` in place, the label of nodes that run",
         "no call: as with Karpenter; to and from `gpu_operator` rolling, the nodes' label",
     ),
-    _row("sharing.rename", _SHARES[0], f"in place: tags, and {_ACCELERATOR}", f"rolling: {_ACCELERATOR}"),
+    _row("sharing.rename", _SHARES[0], f"in place: tags, and {_ACCELERATOR}; {_AT_BOOT}", f"rolling: {_ACCELERATOR}"),
     _same("sharing.fail_requests_greater_than_one", f"no call: the device plugin's configuration has it; {_AT_BOOT}"),
     _row("network.subnets", _UNFIT, "replace", "in place"),
     *(_same(f"network.{name}", _ROLLING) for name in ("security_groups", "efa", "placement_group")),
