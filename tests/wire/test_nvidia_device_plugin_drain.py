@@ -312,7 +312,19 @@ def test_pods_that_do_not_go_are_named(kube: KubeWire) -> None:
     kube.watch("/api/v1/pods", fieldSelector="spec.nodeName=n1")
     result = kube.run(main, params(TO_MPS, drain=True, wait_timeout=1))
     assert "Pods on GPUs are still there after 1 s: shop/a." in result["msg"]
-    assert "Node n1: waiting until 1 pods have left its GPUs" in result["progress"]
+    assert "Node n1: waiting until 1 pod has left its GPUs" in result["progress"]
+
+
+def test_pods_that_come_to_a_cordoned_node_end_the_run(kube: KubeWire) -> None:
+    before, after = wanted(sliced(10)), wanted(MPS5)
+    observe(kube, before, nodes=[node("n1", 10)], pods=[pod("old-n1", "n1", before, sliced(10))])
+    holders(kube, app("a", "n1"), node_name="n1")
+    patched(patched(kube, *slow(after), dry_run=True), *slow(after))
+    on_node(cordon(kube, "n1", "into MPS"), "n1", app("a", "n1"), leave=False)
+    kube.watch("/api/v1/pods", [("ADDED", app("b", "n1")), ("DELETED", app("a", "n1"))], fieldSelector="spec.nodeName=n1")
+    result = kube.run(main, params(TO_MPS, drain=True))
+    assert "Node n1 is cordoned (into MPS), but pods with GPUs come to it: shop/b. They tolerate every taint" in result["msg"]
+    assert (result["steps_done"], len(result["plan"])) == (5, 9)
 
 
 def test_a_node_that_cannot_come_back_ends_the_run_before_the_next_one(kube: KubeWire) -> None:
@@ -343,19 +355,20 @@ def test_an_interrupted_run_goes_on_where_it_stopped(kube: KubeWire) -> None:
     groups(kube.cluster()).get(NAMESPACE_PATH, live(manifests.namespace(NAMESPACE)))
     listed(kube, sets, config_maps, [*done, old], [cordoned("n1", 5), cordoned("n2", 10), stray])
     holders(kube, app("b", "n2"), node_name="n2")
+    uncordon(uncordon(kube, "n1"), "n3")
     on_node(kube, "n2", app("b", "n2"))
     made_again: Events = [("ADDED", one) for one in mps_node(after, MPS5, "n2", "new")]
     deleted(kube, "old-n2")
     watches(kube, [("MODIFIED", cordoned("n2", 5))], (), [("DELETED", old), *made_again])
-    uncordon(uncordon(uncordon(kube, "n2"), "n1"), "n3")
+    uncordon(kube, "n2")
     patched(kube, *made(after)[1:]).then(DAEMON_SETS, daemon_sets_of(after, 2))
     result = kube.run(main, params(TO_MPS, drain=True))
     assert not result.get("failed"), result
     assert [action for action, _target in steps_of(result)] == [
+        "patch nodes",
+        "patch nodes",
         "create pods/eviction",
         "delete pods",
-        "patch nodes",
-        "patch nodes",
         "patch nodes",
         "patch daemonsets.apps",
         "patch daemonsets.apps",

@@ -162,15 +162,17 @@ class Kubernetes:
         return str(reply.data.decode(errors="replace")).strip()
 
     def evict(self, eviction: Object) -> None:
-        """Ask for a pod's eviction until it is granted: a PodDisruptionBudget may not allow it yet (429). One that is gone is not missed.
+        """Ask for a pod's eviction until it is granted: a PodDisruptionBudget may not allow it yet (429).
 
-        WaitFailed after the timeout, in the API server's words. Source: Kubernetes documentation, API-initiated Eviction.
+        One that is gone is not missed, nor one whose name another pod has by now (409 by the uid of the precondition). WaitFailed after the timeout, in the API server's words. Source: Kubernetes documentation, API-initiated Eviction.
         """
         path = f"{POD.path(namespace=namespace_of(eviction), name=name_of(eviction))}/eviction"
         action, end, told = "kubernetes:create pods/eviction", time.monotonic() + self.timeout, False
         while True:
-            reply = self._reply("POST", path, action, body=eviction, accepted=(404, 429), repeat=False)
+            reply = self._reply("POST", path, action, body=eviction, accepted=(404, 409, 429), repeat=False)
             if reply.status != 429:
+                if reply.status == 409 and "UID" not in said(reply.status, reply.data)[1]:
+                    raise refused(action, self._connection.host, reply.status, reply.data, identity_hint=self._connection.identity_hint)
                 return
             reason = said(reply.status, reply.data)[1].rstrip(".")
             if time.monotonic() > end:

@@ -223,6 +223,18 @@ def stays(found: t.Iterable[Move]) -> list[str]:
     ]
 
 
+def intruders(move: Move, pods: t.Iterable[Object]) -> str:
+    """Why a node cannot be drained although its pods have left: others have come in spite of its cordon; empty where none have."""
+    known = {pod["metadata"].get("uid") for pod in move.holders}
+    came = [pod for pod in pods if holds(pod, move.seen) and pod["metadata"].get("uid") not in known and not _of_daemon_set(pod)]
+    if not came:
+        return ""
+    return (
+        f"Node {move.node.name} is cordoned ({move.why}), but pods with GPUs come to it: {_some(came)}. They tolerate every taint, "
+        "node.kubernetes.io/unschedulable included: let them tolerate nvidia.com/gpu only."
+    )
+
+
 def batches(found: t.Sequence[Move], size: int) -> list[list[Move]]:
     """As many nodes at once as may be unavailable."""
     return [list(found[start : start + size]) for start in range(0, len(found), size)]

@@ -73,7 +73,7 @@ def _node_plans(design: Design, observed: Observed, way: Way, size: int) -> list
     moves = [transition.batch_plan(batch) for batch in transition.batches(way.moves, size)]
     taken = [_taken(batch) for batch in _foreign_batches(design, observed, size)]
     left = [transition.uncordon(node) for node in _left_cordoned(observed, way)]
-    return [*moves, *taken, *left]
+    return [*left, *moves, *taken]
 
 
 def _left_cordoned(observed: Observed, way: Way) -> list[Node]:
@@ -124,11 +124,11 @@ class Course:
         self._plan, size = plan, self._run.params["max_unavailable"]
         try:
             self._do(planning.plan_begin(self._design, self._observed, self._way))
+            self._release()  # first: pods that have to leave another node may have a place there
             for batch in transition.batches(self._way.moves, size):
                 self._move(batch)
             for pods in _foreign_batches(self._design, self._observed, size):
                 self._take(pods)
-            self._release()
             self._do(planning.plan_end(self._design, self._observed, self._way))
         except Interrupted:
             raise
@@ -219,12 +219,16 @@ class Course:
         end = time.monotonic() + self._kube.timeout
         while left := [pod for move in fresh for pod in move.leaving(pods.objects(on[move.node.name]))]:
             for move in fresh:
-                staying = move.leaving(pods.objects(on[move.node.name]))
-                self._progress.line(move.node.name, f"Node {move.node.name}: waiting until {len(staying)} pods have left its GPUs")
+                staying = len(move.leaving(pods.objects(on[move.node.name])))
+                what = f"{staying} pod has" if staying == 1 else f"{staying} pods have"
+                self._progress.line(move.node.name, f"Node {move.node.name}: waiting until {what} left its GPUs")
             if not pods.changed(max(0.0, end - time.monotonic())) and time.monotonic() > end:
                 raise WaitFailed(
                     f"Pods on GPUs are still there after {self._kube.timeout:.0f} s: {', '.join(sorted(map(target_of, left)))}."
                 )
+        for move in fresh:
+            if text := transition.intruders(move, pods.objects(on[move.node.name])):
+                raise GpuopsError(text)
 
     def _daemons_settled(self, names: t.Container[str]) -> bool:
         """Whether the MPS control daemons of these nodes are those that are wanted, and ready; the plugin comes after them."""

@@ -196,7 +196,11 @@ EVICTION = {
 BUDGET = {"kind": "Status", "reason": "TooManyRequests", "code": 429, "message": "Cannot evict pod as it would violate the budget."}
 
 
-@pytest.mark.parametrize("last", [(201, {"kind": "Status", "status": "Success"}), (404, {"kind": "Status", "reason": "NotFound"})])
+PRECONDITION = "Precondition failed: UID in precondition: u, UID in object meta: v"
+CONFLICT = {"kind": "Status", "reason": "Conflict", "code": 409, "message": PRECONDITION}
+
+
+@pytest.mark.parametrize("last", [(201, {"kind": "Status"}), (404, {"kind": "Status", "reason": "NotFound"}), (409, CONFLICT)])
 def test_an_eviction_waits_for_a_disruption_budget(server: Server, last: Reply) -> None:
     told: list[str] = []
     server.replies = [(429, BUDGET), (429, BUDGET), last]
@@ -215,6 +219,12 @@ def test_two_budgets_for_one_pod_are_refused_in_the_servers_words(server: Server
     message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
     server.replies = [(500, {"kind": "Status", "reason": "InternalError", "code": 500, "message": message})]
     with pytest.raises(ServiceError, match="more than one PodDisruptionBudget"):
+        server.kubernetes().evict(EVICTION)
+
+
+def test_another_conflict_is_an_error(server: Server) -> None:
+    server.replies = [(409, {**CONFLICT, "message": "the object has been modified"})]
+    with pytest.raises(ServiceError, match="Conflict: the object has been modified"):
         server.kubernetes().evict(EVICTION)
 
 
