@@ -90,7 +90,7 @@ NOTES: dict[str, list[str]] = {
         "`mig.layout` takes new nodes, which role `gpu_nodepools` sees to: nodes cut their GPUs at boot.",
     ],
     "gpu_operator": [
-        "Comes between the roles `gpu_sharing` and `gpu_workloads`, and does nothing where no pool has `sharing.backend: gpu_operator`. It makes the",
+        "Comes between the roles `gpu_nodepools` and `gpu_sharing`, and does nothing where no pool has `sharing.backend: gpu_operator`. It makes the",
         "namespace, installs the chart with the values that EKS's images and the pools need (`gpuops.eks.gpu_operator_values`), and waits",
         "(`gpuops.eks.gpu_operator_info`) until the ClusterPolicy is Ready with the reason Reconciled, every DaemonSet is rolled out, and every node",
         "has its MIG layout and advertises what its pool says. A layout that failed, and a node on which the operator has given up half way, are said",
