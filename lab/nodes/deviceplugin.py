@@ -71,6 +71,7 @@ class DevicePlugins(Loop):
         self._said: set[tuple[str, str]] = set()
         self._strategies: dict[tuple[str, str], str] = {}  # by node and resource: of the plugin that served it last
         self._given: dict[str, str] = {}  # by pod: the strategy by which it got its GPU
+        self._settled: dict[str, tuple[str, ...]] = {}  # by node: versions of what it was looked at with
         self._told: set[str] = set()  # pods of daemons that have been told to stop
 
     def observe(self, pod: Json) -> None:
@@ -89,14 +90,26 @@ class DevicePlugins(Loop):
         for node in self._nodes():
             if podstatus.condition(node, "Ready") == "True":
                 name = node["metadata"]["name"]
-                self._node(node, by_node.get(name, []), [p for p in stopped if p.pod["spec"]["nodeName"] == name])
+                self._look(node, by_node.get(name, []), [p for p in stopped if p.pod["spec"]["nodeName"] == name])
         self._logs.keep_only(present)
         self._given = {uid: strategy for uid, strategy in self._given.items() if uid in present}
         self._told -= {program.uid for program in stopped}
         names = {node["metadata"]["name"] for node in self._nodes()}
         self._strategies = {key: strategy for key, strategy in self._strategies.items() if key[0] in names}
+        self._settled = {name: seen for name, seen in self._settled.items() if name in names}
 
-    def _node(self, node: Json, pods: list[Json], stopped: list[Program]) -> None:
+    def _look(self, node: Json, pods: list[Json], stopped: list[Program]) -> None:
+        """Go through a node, unless all is as it was when nothing was left to do there."""
+        name = node["metadata"]["name"]
+        events = self._events(name)
+        seen = (*(held["metadata"]["resourceVersion"] for held in (node, *pods)), *(event.id for event in events))
+        if seen != self._settled.get(name) or stopped:
+            self._settled.pop(name, None)
+            if self._node(node, pods, stopped, events):
+                self._settled[name] = seen
+
+    def _node(self, node: Json, pods: list[Json], stopped: list[Program], events: list[health.Event]) -> bool:
+        """Play what runs on the node; returns whether nothing there waits for anything but a change of these."""
         gpus = machine(node)
         # Two plugins on one node use the same kubelet socket for a resource: the one that registers last wins.
         ordered = sorted(pods, key=lambda p: p["metadata"]["creationTimestamp"])
@@ -106,8 +119,8 @@ class DevicePlugins(Loop):
         self._daemons(daemons, pods)
         built_in = _built_in(node, gpus)
         self._compute_mode(node, daemons, stopped, built_in)
-        events = self._events(node["metadata"]["name"])
-        registered = [plugin for plugin in running(podconfig.PLUGIN) if self._registered(plugin, daemons, events)]
+        every = running(podconfig.PLUGIN)
+        registered = [plugin for plugin in every if self._registered(plugin, daemons, events)]
         self._check_health(registered, events)
         serving = [_Serving.of(plugin) for plugin in registered]
         plugins = serving if built_in is None else [built_in, *serving]  # that one has been there since the machine came up
@@ -115,6 +128,8 @@ class DevicePlugins(Loop):
         self._advertise(node, plugins)
         for program in running(podconfig.FEATURE_DISCOVERY):
             self._label(node, program, gpus)
+        up = len(registered) == len(every) and all(program.up for program in daemons)
+        return up and self._programs.all_run({pod["metadata"]["uid"] for pod in pods})
 
     def _running(self, pods: list[Json], node: Json, gpus: sharing.Gpus, kind: str) -> list[Program]:
         found = (self._programs.running(pod, node, kind, gpus) for pod in pods)

@@ -56,6 +56,7 @@ class Programs:
     def __init__(self, cluster: str, kube: Kube, logs: Logs, refuse: Refuse) -> None:
         self._cluster, self._kube, self._logs, self._refuse = cluster, kube, logs, refuse
         self._programs: dict[tuple[str, str], Program] = {}  # by pod and container
+        self._restless: set[tuple[str, str]] = set()  # programs that have to be started again
         self._taken: set[str] = set()  # pods whose status has been written
         self._maps: dict[tuple[str, str], dict[str, str] | None] = {}  # ConfigMaps that have been read in this look
 
@@ -63,6 +64,7 @@ class Programs:
         """Begin another look: forget the pods that are gone; returns their programs."""
         self._maps.clear()
         self._taken = {uid for uid in self._taken if uid in uids}
+        self._restless &= self._programs.keys()
         gone = [program for program in self._programs.values() if program.uid not in uids]
         self._programs = {key: program for key, program in self._programs.items() if program.uid in uids}
         return gone
@@ -83,7 +85,15 @@ class Programs:
         if program is None or program.label != label or again:
             address = next((a["address"] for a in node["status"].get("addresses") or () if a["type"] == "InternalIP"), "")
             program = self._programs[key] = self._start(Program(kind, pod, container, label, address=address, gpus=gpus), program)
-        return None if program.config is None else program
+        if program.config is None:
+            self._restless.add(key)
+            return None
+        self._restless.discard(key)
+        return program
+
+    def all_run(self, uids: Container[str]) -> bool:
+        """Whether no program of these pods has to be started again."""
+        return not any(uid in uids for uid, _container in self._restless)
 
     def say(self, program: Program, message: str, level: str = ERROR) -> None:
         """Write to the container's log what is new; the same again and again is written once."""
@@ -100,6 +110,7 @@ class Programs:
     def crash(self, program: Program, message: str) -> None:
         """The program ends with this; it is started again later."""
         program.config, program.tried = None, time.monotonic()
+        self._restless.add((program.uid, program.container["name"]))
         program.waiting = self._crash(program, program.container, message)
         self._write_status(program)
 
