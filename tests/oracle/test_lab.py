@@ -18,7 +18,6 @@ from tests.oracle.machines import Machine
 from tests.oracle.programs import Kubelet, Parsed, parse
 from tests.oracle.test_accepted_but_wrong import ACCEPTED, BOTH
 
-GENERATED = 4_000
 ABSENT = object()
 ODD = (
     "",
@@ -125,9 +124,10 @@ def document(generator: random.Random) -> str:
     return json.dumps(content)
 
 
-def test_the_lab_reads_files_as_nvidias_parser_does(programs: DevicePluginBinaries) -> None:
-    generator = random.Random(6)
-    texts = [*ODD, *(case.file for case in (*ACCEPTED, *BOTH)), *(document(generator) for _one in range(GENERATED))]
+@pytest.mark.parametrize("generated", [1_500, pytest.param(20_000, marks=pytest.mark.soak)])
+def test_the_lab_reads_files_as_nvidias_parser_does(programs: DevicePluginBinaries, generated: int) -> None:
+    generator = random.Random(generated)
+    texts = [*ODD, *(case.file for case in (*ACCEPTED, *BOTH)), *(document(generator) for _one in range(generated))]
     answers = parse(programs, texts)
     differences = {text: found for text, parsed in zip(texts, answers, strict=True) if (found := differs(text, parsed))}
     assert differences == {}

@@ -9,7 +9,7 @@ from lab.binaries import DevicePluginBinaries
 from tests.oracle.configurations import Case, cases
 from tests.oracle.programs import Parsed, parse
 
-GENERATED = 1_500
+CASES = cases(seed=6, count=1_200)
 
 
 def wrong(case: Case, parsed: Parsed) -> list[str]:
@@ -34,15 +34,13 @@ def wrong(case: Case, parsed: Parsed) -> list[str]:
 
 
 def test_configurations_are_read_as_they_were_meant(programs: DevicePluginBinaries) -> None:
-    made = cases(seed=6, count=GENERATED)
-    answers = parse(programs, [case.file for case in made])
-    faults = {case.file: found for case, parsed in zip(made, answers, strict=True) if (found := wrong(case, parsed))}
+    answers = parse(programs, [case.file for case in CASES])
+    faults = {case.file: found for case, parsed in zip(CASES, answers, strict=True) if (found := wrong(case, parsed))}
     assert faults == {}
 
 
 def test_the_configurations_hold_every_strategy_with_and_without_mig() -> None:
-    made = cases(seed=6, count=GENERATED)
-    met = {(case.meaning.strategy, case.meaning.mig, case.meaning.rename) for case in made}
+    met = {(case.meaning.strategy, case.meaning.mig, case.meaning.rename) for case in CASES}
     assert met == {
         (strategy, mig, rename)
         for strategy in ("none", "time-slicing", "mps")
@@ -50,4 +48,4 @@ def test_the_configurations_hold_every_strategy_with_and_without_mig() -> None:
         for rename in (False, True)
         if (strategy, mig) not in (("mps", "single"), ("mps", "mixed")) and (not rename or strategy == "time-slicing")
     }
-    assert {key for case in made for key in case.meaning.flags} >= {"plugin", "gfd", "nvidiaDriverRoot", "failOnInitError"}
+    assert {key for case in CASES for key in case.meaning.flags} >= {"plugin", "gfd", "nvidiaDriverRoot", "failOnInitError"}

@@ -174,7 +174,7 @@ def test_what_is_advertised_allocated_and_labelled(node: Kubelet, name: str) -> 
     check(node, made)
 
 
-@pytest.mark.parametrize("made", cases(seed=19, count=100, flags=False), ids=lambda made: made.options["name"])
+@pytest.mark.parametrize("made", cases(seed=19, count=40, flags=False), ids=lambda made: made.options["name"])
 def test_the_same_of_generated_configurations(node: Kubelet, made: Case) -> None:
     check(node, made)
 
