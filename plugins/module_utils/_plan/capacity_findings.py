@@ -39,17 +39,18 @@ def _of_node(line: Line) -> list[Report]:
     found = _mig_states(line, what, subject)
     if not any(node.allocatable.values()) and not any(node.capacity.values()):
         return [*found, _finding("gpu_not_advertised", subject, f"{what} advertises no nvidia.com resource.", _missing_plugin(line))]
-    found += [
-        _finding(
-            "devices_unhealthy",
-            subject,
-            f"{what} has {resource['capacity'] - resource['allocatable']} of {resource['capacity']} {resource['name']} unhealthy.",
-            "Look for XID errors in the node's kernel log, then replace the node, or delete its device plugin pod to have them tried again.",
-        )
-        for resource in line.resources
-        if resource["allocatable"] < resource["capacity"]
-    ]
+    found += [_unhealthy(resource, what, subject) for resource in line.resources if resource["allocatable"] < resource["capacity"]]
     return [*found, *_differences(line, what, subject), *_gone(line, what, subject), *_hidden_memory(line, subject)]
+
+
+def _unhealthy(resource: Report, what: str, subject: str) -> Report:
+    """Of a shared GPU that fails, the device plugin marks one share: seen with the real one."""
+    count = resource["capacity"] - resource["allocatable"]
+    message = f"{what} has {count} of {resource['capacity']} {resource['name']} unhealthy."
+    fix = "Look for XID errors in the node's kernel log, then replace the node, or delete its device plugin pod to have them tried again."
+    if resource["unit"] == "share":
+        fix = f"Cordon the node, because the other shares of that GPU are still given to pods. {fix}"
+    return _finding("devices_unhealthy", subject, message, fix)
 
 
 def _mig_states(line: Line, what: str, subject: str) -> list[Report]:

@@ -247,6 +247,12 @@ def test_findings(seen: Node, declared: list[Declared], codes: list[str]) -> Non
     assert all(finding["subject"] == "node/a" and finding["message"] and finding["fix"] for finding in findings)
 
 
+@pytest.mark.parametrize(("counts", "cordon"), [({GPU: 9}, True), ({GPU: 0}, False)])
+def test_the_other_shares_of_a_gpu_that_failed_are_kept_from_pods(counts: dict[str, int], cordon: bool) -> None:
+    [finding] = made([node("a", counts, capacity={GPU: 10 if cordon else 1})])["findings"]
+    assert finding["fix"].startswith("Cordon the node, because the other shares") is cordon
+
+
 def pod(phase: str, **spec: t.Any) -> dict[str, t.Any]:
     asks = {"containers": [{"resources": {"requests": {GPU: "1"}}}]}
     return {"metadata": {"name": "p", "namespace": "n"}, "spec": {**asks, **spec}, "status": {"phase": phase}}
