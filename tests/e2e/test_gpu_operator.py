@@ -8,6 +8,9 @@ The chart is the lab's own, and the lab does what its pods would do (lab/README.
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import time
 import typing as t
 
@@ -15,7 +18,7 @@ import pytest
 
 from tests.e2e.rehearsal import Play, Rehearsal
 
-pytestmark = pytest.mark.soak  # minutes: a cluster, and the role nine times
+pytestmark = pytest.mark.soak  # minutes: a cluster, and the role eleven times
 
 Json = dict[str, t.Any]
 
@@ -28,6 +31,7 @@ GENERAL: Json = {
 }
 SEVEN, BALANCED, THREE = {"1g.5gb": 7}, {"1g.5gb": 2, "2g.10gb": 1, "3g.20gb": 1}, {"3g.20gb": 2}
 NAMESPACE = "/api/v1/namespaces/gpu-operator/pods"
+SECRETS = "/api/v1/namespaces/gpu-operator/secrets"
 PODS = "/api/v1/namespaces/default/pods"
 STATIC: Json = {  # as eksctl installs it
     "apiVersion": "apps/v1",
@@ -125,6 +129,20 @@ def test_a_second_run_changes_nothing(rehearsal: Rehearsal) -> None:
     assert play.code == 0, play.output[-6000:]
     assert play.changed == []
     assert play.plan == []
+
+
+def test_a_release_that_has_failed_is_installed_again_although_its_values_are_the_same(rehearsal: Rehearsal) -> None:
+    """Helm keeps a release as gzipped JSON, twice in base64."""
+    kube = rehearsal.kube()
+    [secret] = kube.call("GET", SECRETS, params={"labelSelector": "owner=helm,status=deployed"})["items"]
+    release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+    release["info"]["status"] = "failed"
+    data = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode()))).decode()
+    kube.merge(f"{SECRETS}/{secret['metadata']['name']}", {"metadata": {"labels": {"status": "failed"}}, "data": {"release": data}})
+    play = run(rehearsal)
+    assert play.code == 0, play.output[-6000:]
+    assert play.changed == ["gpu_operator : Install the chart"]
+    assert run(rehearsal).changed == []
 
 
 def test_another_layout_waits_until_the_node_is_drained(rehearsal: Rehearsal) -> None:
