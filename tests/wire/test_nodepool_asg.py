@@ -10,6 +10,7 @@ import datetime
 import typing as t
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import GPU_TAINT
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import ClusterData, NodeSettings, render
 from ansible_collections.gpuops.eks.plugins.module_utils._run import nodepool, nodepool_asg, patience
@@ -395,7 +396,22 @@ def test_a_launch_that_fails_is_told_in_the_services_words(wire: Wire) -> None:
     assert "Add zones or instance types" in result["msg"]
 
 
-@pytest.mark.parametrize("check_mode", [True, False])
+def test_what_the_pool_was_with_node_groups_is_named(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda module, message, **more: said.append(message))
+    expect_place(wire)
+    wire.expect("autoscaling:DescribeAutoScalingGroups", BY_OWNER, group())
+    before = {"LaunchTemplateId": "lt-9", "LaunchTemplateName": "of-before", "LatestVersionNumber": 1, "Tags": listed(POOL_TAGS)}
+    wire.expect("ec2:DescribeLaunchTemplates", BY_OWNER, {"LaunchTemplates": [TEMPLATE, before]})
+    expect_version(wire)
+    expect_profile(wire)
+    assert actions(wire.run(main, PARAMS)) == []
+    assert said == [
+        "Pool inference still has node groups of its former provisioner, which stay with their nodes; prune: true would remove them."
+    ]
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
 def test_nothing_to_do(wire: Wire, check_mode: bool) -> None:
     expect_existing(wire)
     expect_profile(wire)

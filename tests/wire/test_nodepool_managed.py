@@ -17,6 +17,7 @@ from tests.wire.test_eks_gpu_nodepool import (
     CREATE_NODEGROUP,
     CREATE_TEMPLATE,
     NAME,
+    OWNER,
     PARAMS,
     SUBJECT,
     TEMPLATE,
@@ -106,6 +107,20 @@ def test_an_adopted_group_is_not_deleted(wire: Wire, warned: list[str]) -> None:
     result = wire.run(main, {"cluster_name": "demo", "name": THEIRS, "state": "absent"})
     assert (actions(result), result["changed"]) == ([], False)
     assert warned == ["Node group theirs was made by somebody else and stays; its maker has to remove it."]
+
+
+def test_what_the_pool_was_with_auto_scaling_groups_is_named(wire: Wire, warned: list[str]) -> None:
+    marks = {"gpuops.eks/owner": OWNER, "gpuops.eks/component": "auto-scaling-group", "gpuops.eks/pool": "inference"}
+    tags = [{"Key": key, "Value": value} for key, value in marks.items()]
+    expect_place(wire, NAME)
+    wire.expect("eks:DescribeNodegroup", SUBJECT, nodegroup())
+    expect_templates(
+        wire, TEMPLATE, {"LaunchTemplateId": "lt-9", "LaunchTemplateName": "of-before", "LatestVersionNumber": 1, "Tags": tags}
+    )
+    assert actions(wire.run(main, PARAMS)) == []
+    assert warned == [
+        "Pool inference still has Auto Scaling groups of its former provisioner, which stay with their nodes; prune: true would remove them."
+    ]
 
 
 GROUP = f"eks-{NAME}-1"

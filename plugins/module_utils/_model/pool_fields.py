@@ -23,7 +23,7 @@ WORDS: dict[Word, str] = {
     "replace": "a node group cannot be changed so. It is refused unless `allow_replacement: true`, which makes another group first and deletes this "
     "one when that is there.",
     "new": "the pool consists of other groups or objects, which are made. Those that it no longer consists of stay until `prune: true`; a warning "
-    "names them, but for those that another name or provisioner left.",
+    "names them, but for those that another name left, or that were made before the pool went to Karpenter or came from it.",
     "refused": "the provisioner cannot express it; those that can are named.",
     "at creation": "it holds for groups that are made; of one that is there it is not compared.",
     "no call": "nothing that the pool consists of says it.",

@@ -16,7 +16,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.auto_scaling_gro
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template import LaunchTemplate, TemplateContent
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import OWNER_TAG, Owner
-from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import Pool
+from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODEPOOL_TAG, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import ClusterData
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg import (
     Observed,
@@ -41,7 +41,14 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template impo
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned, planned
-from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group, leaving
+from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import (
+    Context,
+    Part,
+    Result,
+    cluster_security_group,
+    leaving,
+    left_behind,
+)
 
 _MISSING = ("NoSuchEntity",)
 _NODE_ENTRY = "EC2_LINUX"
@@ -67,6 +74,8 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     faults += [fault for pool in pools for fault in option_faults(pool, settings.cluster, resolutions[pool.name].groups)]
     entry_faults, warnings = _entries(context, own, observed, profiles)
     warnings += [warning for resolution in resolutions.values() for warning in resolution.warnings]
+    others = {template.tags.get(NODEPOOL_TAG) for template in observed.templates.values()}
+    warnings += left_behind(context, pools, others, "node groups")
 
     def results(there: t.Mapping[str, AutoScalingGroup]) -> dict[str, Result]:
         return {pool.name: pool_result(pool, resolutions[pool.name].groups, there, owner) for pool in pools}

@@ -19,6 +19,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.nodegroup import
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import OWNER_TAG, Owner
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODEPOOL_TAG, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import ClusterData
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template import POOL_TAG
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.autoscaler_tags import UNNEEDED_TIME_TAG
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool import Observed, plan_absent, plan_pools, takes_part
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_adopt import adopted_group, is_adopted
@@ -40,7 +41,14 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_template
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned
 from ansible_collections.gpuops.eks.plugins.module_utils._run.images import Images
-from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import Context, Part, Result, cluster_security_group, leaving
+from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import (
+    Context,
+    Part,
+    Result,
+    cluster_security_group,
+    leaving,
+    left_behind,
+)
 
 _MISSING = ("ResourceNotFoundException",)
 # Names of groups begin with their pool's name; the longest are cut at 54 characters.
@@ -69,7 +77,9 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     )
     planned = plan_pools(groups, observed, settings, prunes=context.prunes)
     faults = [fault for resolution in resolutions.values() for fault in resolution.faults]
-    warnings = (*_resolution_warnings(tuple(resolutions.values())), *planned.plan.warnings)
+    others = {template.tags.get(POOL_TAG) for template in observed.templates.values()}
+    behind = left_behind(context, pools, others, "Auto Scaling groups")
+    warnings = (*_resolution_warnings(tuple(resolutions.values())), *planned.plan.warnings, *behind)
 
     def results(nodegroups: t.Mapping[str, Nodegroup]) -> dict[str, Result]:
         return {pool.name: pool_result(pool, [group for group in groups if group.pool.name == pool.name], nodegroups) for pool in pools}

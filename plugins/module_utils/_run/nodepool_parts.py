@@ -73,6 +73,15 @@ def leaving(context: Context, pools: t.Iterable[str | None]) -> frozenset[str]:
     return frozenset(pool for pool in pools if pool is not None and pool not in context.names and context.prunes(pool))
 
 
+def left_behind(context: Context, pools: t.Iterable[Pool], marked: t.Container[str | None], what: str) -> list[str]:
+    """A word on what another provisioner made for these pools, as launch templates that are ``marked`` with their names tell, and nobody removes."""
+    return [
+        f"Pool {pool.name} still has {what} of its former provisioner, which stay with their nodes; prune: true would remove them."
+        for pool in pools
+        if pool.name in marked and not context.prunes(pool.name)
+    ]
+
+
 class Provisioner(t.Protocol):
     """How pools of one provisioner are planned. Both read, neither writes."""
 
