@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.bench import pools  # noqa: E402
+from tests.bench import plugin, pools  # noqa: E402
 from tests.e2e.rehearsal import INVENTORIES, Rehearsal  # noqa: E402
 
 REPEATS = 10
@@ -170,6 +170,7 @@ def memory(rehearsal: Rehearsal) -> float:
 def main() -> None:
     """Measure and print."""
     table = Table()
+    planning(table)
     with tempfile.TemporaryDirectory(prefix="gpuops-bench-") as name:
         directory = Path(name)
         rehearsal = Rehearsal(directory)
@@ -178,6 +179,13 @@ def main() -> None:
             measure(table, rehearsal, directory)
         finally:
             rehearsal.lab("down")
+
+
+def planning(table: Table) -> None:
+    """The device plugin of a large cluster, planned without one."""
+    for what, taken, steps in plugin.measure():
+        name = f"plugin's plan, {plugin.NODES} nodes, {plugin.CONFIGURATIONS} pools"
+        table.add(name, f"{taken:.2f} s", f"limit 0.3 s; {what}, {steps} steps")
 
 
 def measure(table: Table, rehearsal: Rehearsal, directory: Path) -> None:

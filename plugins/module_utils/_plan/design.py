@@ -63,6 +63,18 @@ class Design:
         """The configuration of a node. Where several select it, the run is refused."""
         return next(iter(self.parts_of(node)), None)
 
+    def waiting_objects(self, part: Part) -> list[Object]:
+        """The objects of a configuration whose pods stay as they are until somebody deletes them."""
+        if part.name not in self._waiting:
+            self._waiting[part.name] = list(
+                manifests.objects(self.plugin, part.configuration, feature_discovery=self.feature_discovery, on_delete=True)
+            )
+        return self._waiting[part.name]
+
+    @functools.cached_property
+    def _waiting(self) -> dict[str, list[Object]]:
+        return {}
+
     @functools.cached_property
     def _assigned(self) -> dict[tuple[str | None, ...], tuple[Part, ...]]:
         return {}

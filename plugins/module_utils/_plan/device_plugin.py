@@ -88,11 +88,10 @@ def first_objects(design: Design, observed: Observed, way: Way) -> list[Object]:
 
 
 def _slow_objects(design: Design, part: Part, way: Way) -> dict[Key, Object]:
-    objects = manifests.objects(design.plugin, part.configuration, feature_discovery=design.feature_discovery, on_delete=True)
     held = part.name in way.held
     return {
         key_of(obj): takeover.kept_off(obj, way.theirs) if held and component_of(obj) == manifests.DEVICE_PLUGIN and _is_set(obj) else obj
-        for obj in objects
+        for obj in design.waiting_objects(part)
         if component_of(obj) != manifests.FEATURE_DISCOVERY  # it holds no GPU: its pods may restart at any time
     }
 
