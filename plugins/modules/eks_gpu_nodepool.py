@@ -132,7 +132,8 @@ options:
     description:
       - Whether what a pool no longer wants is removed, once what takes its place is there; with O(pools) also the pools of the cluster that are
         no longer among them, and those that another provisioner has now. Only what carries the collection's mark is removed.
-      - EKS drains the nodes of a node group that is deleted, as far as pod disruption budgets allow.
+      - EKS drains the nodes of a node group that is deleted, as far as pod disruption budgets allow, and Karpenter its own. Instances of
+        an Auto Scaling group are ended without a drain, unless a lifecycle hook of yours holds them back.
     type: bool
     default: false
   allow_replacement:
