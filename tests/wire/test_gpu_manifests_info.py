@@ -170,6 +170,13 @@ def test_without_aws_the_partition_is_that_of_the_region(wire: Wire, region: str
     assert tags["gpuops.eks/owner"] == f"arn:{partition}:eks:{region}:{ACCOUNT}:cluster/demo"
 
 
+def test_a_pool_with_policies_names_the_role_that_it_will_have(wire: Wire) -> None:
+    pool = {**POOL, "iam": {"policies": ["arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"]}}
+    subnet = {"id": "planned:subnet/us-west-2a", "zone": "us-west-2a"}
+    result = wire.run(main, {**PARAMS, "subnets": [subnet], "pools": [pool], "offline": True, "account_id": ACCOUNT})
+    assert files(result)["kubernetes/ec2nodeclass_gpu.yaml"]["spec"]["role"] == "demo-us-west-2-gpu-node"
+
+
 @pytest.mark.parametrize(("namespace", "made"), [("gpu", True), ("kube-system", False), ("default", False)])
 def test_a_namespace_that_every_cluster_has_is_no_file(wire: Wire, namespace: str, made: bool) -> None:
     plugin = {**PLUGIN, "namespace": namespace}
