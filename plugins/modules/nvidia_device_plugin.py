@@ -389,7 +389,7 @@ device_plugin:
           description: Name of its MPS control daemon's DaemonSet; null without MPS.
           type: str
           returned: always
-          sample: null
+          sample: nvidia-mps-inference
         feature_discovery_daemon_set:
           description: Name of the DaemonSet of GPU feature discovery; null where that does not run.
           type: str

@@ -377,6 +377,53 @@ def test_absent_also_takes_what_an_interrupted_run_has_left(kube: KubeWire) -> N
     assert steps_of(result) == [("delete pods", "d1"), ("patch nodes", "n1")]
 
 
+def discovery(plugin: DevicePlugin) -> dict[str, list[Json]]:
+    """The objects of GPU feature discovery as they are in the cluster, by their plural."""
+    plurals = {"ServiceAccount": "serviceaccounts", "Role": "roles", "RoleBinding": "rolebindings"}
+    return {plurals[obj["kind"]]: [live(obj)] for obj in manifests.common_objects(plugin, feature_discovery=True)}
+
+
+DISCOVERY = "gpu-feature-discovery"
+
+
+def test_absent_removes_what_feature_discovery_has_too(kube: KubeWire) -> None:
+    plugin, found = wanted(DEFAULT), discovery(wanted(DEFAULT))
+    kube.cluster().items("/api/v1/namespaces", [], labelSelector=OURS)
+    sets = [live(obj) for obj in manifests.objects(plugin, DEFAULT, feature_discovery=True)]
+    kube.items("/apis/apps/v1/daemonsets", sets[1:], labelSelector=OURS).items("/api/v1/configmaps", sets[:1], labelSelector=OURS)
+    for plural in ("rolebindings", "roles"):
+        kube.items(f"/apis/rbac.authorization.k8s.io/v1/{plural}", found[plural], labelSelector=OURS)
+    kube.items("/api/v1/serviceaccounts", found["serviceaccounts"], labelSelector=OURS)
+    kube.items("/api/v1/nodes", []).items("/api/v1/pods", [], labelSelector=OURS)
+    result = kube.run(main, {"cluster_name": "demo", "state": "absent"}, check_mode=True)
+    assert steps_of(result) == [
+        ("delete daemonsets.apps", "nvidia-device-plugin-default"),
+        ("delete daemonsets.apps", f"{DISCOVERY}-default"),
+        ("delete configmaps", "nvidia-device-plugin-default"),
+        ("delete rolebindings.rbac.authorization.k8s.io", DISCOVERY),
+        ("delete roles.rbac.authorization.k8s.io", DISCOVERY),
+        ("delete serviceaccounts", DISCOVERY),
+    ]
+
+
+def test_feature_discovery_that_is_switched_off_goes_with_all_it_has(kube: KubeWire) -> None:
+    plugin, found = wanted(DEFAULT), discovery(wanted(DEFAULT))
+    groups(kube.cluster(), "nfd.k8s-sigs.io").get(NAMESPACE_PATH, live(manifests.namespace(NAMESPACE)))
+    config_map, *sets = [live(obj) for obj in manifests.objects(plugin, DEFAULT, feature_discovery=True)]
+    kube.items("/apis/apps/v1/daemonsets", sets).items(CONFIG_MAPS, [config_map])
+    kube.items(f"{NAMESPACE_PATH}/serviceaccounts", found["serviceaccounts"])
+    kube.items(f"{RBAC}/roles", found["roles"]).items(f"{RBAC}/rolebindings", found["rolebindings"])
+    kube.items(PODS, [], labelSelector=OURS).items("/api/v1/nodes", [])
+    result = kube.run(main, params({"name": "default"}, feature_discovery=False), check_mode=True)
+    assert steps_of(result) == [
+        ("delete daemonsets.apps", f"{DISCOVERY}-default"),
+        ("delete rolebindings.rbac.authorization.k8s.io", DISCOVERY),
+        ("delete roles.rbac.authorization.k8s.io", DISCOVERY),
+        ("delete serviceaccounts", DISCOVERY),
+    ]
+    assert {step["reason"] for step in result["plan"]} == {"no longer part of its configuration"}
+
+
 def test_absent_again_changes_nothing(kube: KubeWire) -> None:
     result = absent_reads(kube, None).run(main, {"cluster_name": "demo", "state": "absent"})
     assert (result["changed"], kube.writes()) == (False, [])
