@@ -22,7 +22,12 @@ SHARED_BY_TEN = {
     "version": "v1",
     "sharing": {"timeSlicing": {"failRequestsGreaterThanOne": True, "resources": [{"name": GPU, "replicas": 10}]}},
 }
-HELM_VALUES = {"config": {"map": {"default": yaml.safe_dump(SHARED_BY_TEN)}}, "gfd": {"enabled": False}, "nfd": {"enabled": False}}
+# The pool's nodes name the pool in the label that the chart's config-manager reads too, which ends where the name is of no configuration.
+HELM_VALUES = {
+    "config": {"default": "default", "map": {name: yaml.safe_dump(SHARED_BY_TEN) for name in ("default", POOL)}},
+    "gfd": {"enabled": False},
+    "nfd": {"enabled": False},
+}
 
 
 def variables(**more: t.Any) -> dict[str, t.Any]:
