@@ -33,6 +33,7 @@ SITE = [
     "eks_cluster",
     "eks_autoscaling",
     "gpu_nodepools",
+    "gpu_operator",
     "gpu_sharing",
     "gpu_workloads",
     "gpu_capacity_report",

@@ -80,7 +80,9 @@ def _operator(pool: Pool, path: str) -> list[Fault]:
     where = join(path, "sharing.backend")
     if ami_family(pool) == "bottlerocket":
         allowed = "auto or bottlerocket with ami.family bottlerocket, which has a device plugin of its own"
-        return [Fault(path=where, value="gpu_operator", allowed=allowed, source="https://github.com/bottlerocket-os/bottlerocket/issues/4162")]
+        return [
+            Fault(path=where, value="gpu_operator", allowed=allowed, source="https://github.com/bottlerocket-os/bottlerocket/issues/4162")
+        ]
     least, most = number(lookup(pool, "scaling.min")), number(lookup(pool, "scaling.max"))
     if provisioner(pool) != "karpenter" and least is not None and least == most:
         return []
