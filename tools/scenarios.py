@@ -23,7 +23,16 @@ MOLECULE = ROOT / "extensions" / "molecule"
 LAB = ROOT / ".lab-molecule"  # as extensions/molecule/config.yml says
 OWNER = "default"  # starts and stops the lab that the others share
 # The rest is in the short set, and site.yml as a whole is in tests/e2e.
-SOAK = frozenset({"access/lifecycle", "encryption_key/lifecycle", "lease/lifecycle", "oidc/lifecycle", "pod_identity/lifecycle"})
+SOAK = frozenset(
+    {
+        "access/lifecycle",
+        "encryption_key/lifecycle",
+        "lease/lifecycle",
+        "nodepool/karpenter",
+        "oidc/lifecycle",
+        "pod_identity/lifecycle",
+    }
+)
 
 
 def scenarios(directory: Path) -> list[str]:
