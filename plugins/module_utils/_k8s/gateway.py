@@ -164,7 +164,8 @@ class Kubernetes:
     def evict(self, eviction: Object) -> None:
         """Ask for a pod's eviction until it is granted: a PodDisruptionBudget may not allow it yet (429).
 
-        One that is gone is not missed, nor one whose name another pod has by now (409 by the uid of the precondition). WaitFailed after the timeout, in the API server's words. Source: Kubernetes documentation, API-initiated Eviction.
+        One that is gone is not missed, nor one whose name another pod has by now (409 by the uid of the precondition). WaitFailed after the
+        timeout, in the API server's words. Source: Kubernetes documentation, API-initiated Eviction.
         """
         path = f"{POD.path(namespace=namespace_of(eviction), name=name_of(eviction))}/eviction"
         action, end, told = "kubernetes:create pods/eviction", time.monotonic() + self.timeout, False

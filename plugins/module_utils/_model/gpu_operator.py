@@ -34,6 +34,7 @@ PLUGIN_CONFIG = "gpuops-device-plugin"
 MIG_CONFIG = "gpuops-mig-parted"
 NO_MIG = "all-disabled"  # what the operator labels nodes with that have GPUs for MIG and no label
 
+_PLUGIN_VERSION = (0, 20, 0)  # of the device plugin that charts from the oldest supported one on bring
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 _RETIRED_TAG = re.compile(r"-(centos|ubi|ubuntu|rockylinux)\d")
 _OWN_IMAGE = ("id", "name", "ssm_parameter")
@@ -87,7 +88,7 @@ def _plugin_config(pools: t.Sequence[Pool]) -> dict[str, t.Any]:
 
 def _file(pool: Pool) -> str:
     options = {"name": configuration_name(pool["name"]), "sharing": pool.get("sharing"), "mig": pool.get("mig")}
-    return Configuration.from_params({**options, "flags": None, "node_selector": None}).file
+    return Configuration.from_params({**options, "flags": None, "node_selector": None}, _PLUGIN_VERSION).file
 
 
 def _mig_manager(pools: t.Sequence[Pool]) -> dict[str, t.Any]:
