@@ -10,6 +10,7 @@ author:
   - the gpuops.eks contributors (@gpuops)
 version_added: 0.1.0
 short_description: The device plugin configurations that pools need
+positional: flags
 description:
   - Each pool has a configuration of its own, which its nodes name in the label C(nvidia.com/device-plugin.config). It is named after the pool;
     a name longer than 40 characters is cut and ends in a hash.
@@ -21,6 +22,10 @@ options:
     type: list
     elements: dict
     required: true
+  flags:
+    description: The plugin's C(flags) block for each of them, as in O(gpuops.eks.nvidia_device_plugin#module:configurations[].flags).
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -47,9 +52,9 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import S
 _OTHER_BACKENDS = ("bottlerocket", "gpu_operator")
 
 
-def configurations(pools: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
-    """Return the configuration of each pool, in the order of the pools."""
-    return [_configuration(pool) for pool in pools if _runs_plugin(pool)]
+def configurations(pools: t.Sequence[t.Mapping[str, t.Any]], flags: t.Mapping[str, t.Any] | None = None) -> list[dict[str, t.Any]]:
+    """Return the configuration of each pool, in the order of the pools, with the flags that all have."""
+    return [{**_configuration(pool), **({"flags": dict(flags)} if flags else {})} for pool in pools if _runs_plugin(pool)]
 
 
 def _configuration(pool: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

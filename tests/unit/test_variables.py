@@ -202,6 +202,12 @@ def test_a_missing_variable_of_the_inventory_is_a_fault(missing: str) -> None:
         ({f"{CA}_expander": "priority,cheapest"}, f"{CA}_expander", "one or several"),
         ({f"{CA}_expander": "priority,priority"}, f"{CA}_expander", "each once"),
         ({"gpu_sharing_image_digest": "latest"}, "gpu_sharing_image_digest", "sha256"),
+        (
+            {"gpu_sharing_flags": {"plugin": {"deviceListStrategie": ["envvar"]}}},
+            "gpu_sharing_flags.plugin.deviceListStrategie",
+            "deviceListStrategy",
+        ),
+        ({"gpu_sharing_flags": {"migStrategy": "single"}}, "gpu_sharing_flags.migStrategy", "mig"),
         ({"gpu_sharing_max_unavailable": 0}, "gpu_sharing_max_unavailable", "at least 1"),
         ({"gpu_workloads_replicas": -1}, "gpu_workloads_replicas", "at least 0"),
         ({"gpu_workloads_resource": "nvidia.com/gpu.shared"}, "gpu_workloads_resource", "nvidia.com/gpu"),

@@ -149,8 +149,16 @@ def _device_plugin_faults(variables: Variables) -> list[Fault]:
     options = _options(variables, "gpu_sharing")
     if not options:
         return []
-    faults = device_plugin_faults({**options, "image": {"digest": options.get("image_digest")}})
-    return [replace(fault, path=f"gpu_sharing_{fault.path.replace('.', '_')}") for fault in faults]
+    image = {"digest": options.get("image_digest"), "tag": options.get("image_tag")}
+    every_pool = {"name": "pool", "flags": options.get("flags")}
+    faults = device_plugin_faults({**options, "image": image, "configurations": [every_pool]})
+    return [replace(fault, path=_sharing_variable(fault.path)) for fault in faults]
+
+
+def _sharing_variable(path: str) -> str:
+    """The variable of role gpu_sharing, and what in it, that a fault of the module's options is about."""
+    flags = path.removeprefix("configurations[0].flags")
+    return f"gpu_sharing_{path.replace('.', '_')}" if flags == path else f"gpu_sharing_flags{flags}"
 
 
 def _gpu_operator_faults(variables: Variables) -> list[Fault]:

@@ -834,6 +834,15 @@ SHARING: Options = {
         "default": [],
         "description": ["Names of Secrets in the namespace with which the image is pulled."],
     },
+    "gpu_sharing_flags": {
+        "type": "dict",
+        "default": {},
+        "description": [
+            "The C(flags) block of the plugin's configuration for every pool, as in O(gpuops.eks.nvidia_device_plugin#module:configurations[].flags). "
+            "Containers get their devices by environment variables unless C(plugin.deviceListStrategy) says otherwise: C([cdi-cri]) keeps them after a "
+            "C(systemctl daemon-reload) and is for images whose containerd has CDI on, as those of Amazon Linux 2023 have for Kubernetes 1.32 and later."
+        ],
+    },
     "gpu_sharing_feature_discovery": {
         "type": "bool",
         "default": None,

@@ -152,6 +152,13 @@ def test_each_pool_has_a_configuration() -> None:
     assert mig == {"name": "cut", "sharing": {"strategy": "none"}, "mig": cut}
 
 
+def test_flags_are_those_of_every_configuration() -> None:
+    flags = {"plugin": {"deviceListStrategy": ["cdi-cri"]}}
+    found = apply("sharing_configurations", [{"name": "a"}, {"name": "b"}], flags)
+    assert [one["flags"] for one in found] == [flags, flags]
+    assert "flags" not in apply("sharing_configurations", [{"name": "a"}], {})[0]
+
+
 def test_a_pool_of_a_long_name_has_a_configuration_of_a_shorter_one() -> None:
     (found,) = apply("sharing_configurations", [{"name": f"{'a' * 41}"}])
     assert (found["name"][:31], len(found["name"])) == ("a" * 31, 40)
