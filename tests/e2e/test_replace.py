@@ -10,12 +10,15 @@ import subprocess
 import typing as t
 from pathlib import Path
 
+import pytest
 import yaml
 
 from lab.binaries import device_plugin_chart
 from tests.e2e.rehearsal import Play, Rehearsal
 from tests.e2e.test_pools import APPS, GENERAL, nodes_of, until
 from tests.e2e.test_sharing import GPU, SECONDS, TIME_SLICING_10, ZONES, app, pods
+
+pytestmark = pytest.mark.soak  # minutes, and NVIDIA's chart; tests/wire has the takeover request by request
 
 POOL, RELEASE, NAMESPACE = "gpu", "nvdp", "nvidia-device-plugin"
 SHARED_BY_TEN = {
