@@ -22,6 +22,8 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
     POD,
     Kind,
     Object,
+    has_to_leave,
+    is_deleting,
     kind_of,
     name_of,
     namespace_of,
@@ -224,9 +226,15 @@ class Kubernetes:
         """Return when what the waiter names is true of its arguments; WaitFailed after the timeout.
 
         ``kubernetes:deleted``: the object is gone. ``kubernetes:ready``: its controller has accepted it; WaitFailed at once for the
-        ``hopeless`` reasons of conditions. ``kubernetes:none``: no object of the kind has the ``labels``.
+        ``hopeless`` reasons of conditions. ``kubernetes:none``: no object of the kind has the ``labels``. ``kubernetes:drained``: the pods
+        that were evicted from the ``node`` are gone; WaitFailed at once where others have come.
         """
-        waiters = {"kubernetes:deleted": self._wait_gone, "kubernetes:ready": self._wait_ready, "kubernetes:none": self._wait_none}
+        waiters = {
+            "kubernetes:deleted": self._wait_gone,
+            "kubernetes:drained": self._wait_drained,
+            "kubernetes:none": self._wait_none,
+            "kubernetes:ready": self._wait_ready,
+        }
         if wait.waiter not in waiters:
             raise GpuopsError(f"{wait.waiter}: there is no such waiter.")
         waiters[wait.waiter](wait.arguments)
@@ -269,6 +277,22 @@ class Kubernetes:
                 self._tell(f"{kind.kind} with {labels}: {len(found)} left")
             names = ", ".join(sorted(map(name_of, found)))
             return f"{kind.kind} with {labels} are still there{{after}}: {names}." if found else None
+
+        self._until(look)
+
+    def _wait_drained(self, arguments: t.Mapping[str, t.Any]) -> None:
+        node, told = arguments["node"], [0]
+
+        def look() -> str | None:
+            left = [pod for pod in self.read_all(POD, fields=f"spec.nodeName={node}") if has_to_leave(pod)]
+            names = ", ".join(sorted(map(target_of, left)))
+            if came := sorted(target_of(pod) for pod in left if not is_deleting(pod)):
+                hint = "Running again evicts them; one that tolerates every taint comes back: take it away first."
+                raise WaitFailed(f"Node {node} was drained, but has pods again: {', '.join(came)}.", hint=hint)
+            if told[-1] != len(left):
+                told.append(len(left))
+                self._tell(f"Node {node}: waiting for pods to leave, {len(left)} left")
+            return f"Pods are still on node {node}{{after}}: {names}." if left else None
 
         self._until(look)
 

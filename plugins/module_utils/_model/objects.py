@@ -67,6 +67,9 @@ _GITOPS_LABELS = {
     "helm.toolkit.fluxcd.io/name": "Flux",
 }
 
+_MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+_FINISHED = ("Succeeded", "Failed")
+
 _CORE = (NAMESPACE, NODE, POD, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, DAEMON_SET, DEPLOYMENT, ROLE, ROLE_BINDING)
 _KARPENTER = (NODE_POOL, NODE_CLAIM, NODE_OVERLAY, EC2_NODE_CLASS)
 _OTHERS = (DEVICE_CLASS, RESOURCE_SLICE, CLUSTER_POLICY)
@@ -98,6 +101,22 @@ def annotations_of(obj: Object) -> dict[str, str]:
 def controller_of(obj: Object) -> Object | None:
     """The ownerReference of the controller that keeps it; None where nobody would make it again."""
     return next((owner for owner in obj["metadata"].get("ownerReferences") or () if owner.get("controller")), None)
+
+
+def of_daemon_set(pod: Object) -> bool:
+    """Whether a DaemonSet keeps this pod, so that it would come straight back to its node."""
+    owner = controller_of(pod)
+    return owner is not None and owner.get("kind") == "DaemonSet"
+
+
+def runs_by_api(pod: Object) -> bool:
+    """Whether a pod is not finished, and not the mirror of one that the kubelet keeps by a file."""
+    return (pod.get("status") or {}).get("phase") not in _FINISHED and _MIRROR_ANNOTATION not in annotations_of(pod)
+
+
+def has_to_leave(pod: Object) -> bool:
+    """Whether a node has to be rid of this pod before it can go: what kubectl drain evicts, and what is on its way out."""
+    return runs_by_api(pod) and not of_daemon_set(pod)
 
 
 def gitops_tool(obj: Object) -> str | None:

@@ -19,6 +19,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.launch_template 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ownership import COMPONENT_TAG, Owner, short_name, tag_list
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODEPOOL_TAG, Pool
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_create import MIXED, GroupPlan, create_group, subject, subjects
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_drain import Leaving, as_held, cordoned, drained, evicted, held
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template import (
     COMPONENT,
     POOL_TAG,
@@ -42,7 +43,8 @@ _PROFILE_LIMIT = 128  # IAM API Reference, CreateInstanceProfile
 @dataclass(frozen=True, kw_only=True)
 class Observed:
     """What is there: groups of ours by name, those of others that have a name of ours, our launch templates with the versions that were read,
-    what the description of a version says by (id, version), refreshes by group, instance profiles by the pools that use them, and those of pools that go."""
+    what the description of a version says by (id, version), refreshes by group, instance profiles by the pools that use them, and those of pools that go,
+    nodes that have to be drained by the group that goes with them."""
 
     groups: t.Mapping[str, AutoScalingGroup] = field(default_factory=dict)
     templates: t.Mapping[str, LaunchTemplate] = field(default_factory=dict)
@@ -51,13 +53,15 @@ class Observed:
     refreshes: t.Mapping[str, Refresh] = field(default_factory=dict)
     profiles: t.Mapping[str, InstanceProfile] = field(default_factory=dict)
     surplus_profiles: tuple[InstanceProfile, ...] = ()
+    leaving: t.Mapping[str, tuple[Leaving, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolsPlan:
-    """The plan, what no pool wants any more, the groups as they will be, and what stands against it."""
+    """The plan, what no pool wants any more, the groups as they will be, and what stands against it. ``closing`` comes before any removal."""
 
     plan: Plan = field(default_factory=Plan)
+    closing: Plan = field(default_factory=Plan)
     removal: Plan = field(default_factory=Plan)
     after: t.Mapping[str, AutoScalingGroup] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
@@ -133,8 +137,14 @@ def plan_pools(
         warnings=(*(warning for part in parts for warning in part.warnings), *_staying(groups, observed, owner, prunes)),
     )
     faults = tuple(fault for part in parts for fault in part.faults)
-    removal = _removal(prunes, observed, owner, kept=[group.name for group in made])
-    return PoolsPlan(plan=plan, removal=removal, after={part.after.name: part.after for part in parts}, faults=faults)
+    kept = [group.name for group in made]
+    return PoolsPlan(
+        plan=plan,
+        closing=plan_closing(prunes, observed, owner, kept),
+        removal=plan_removal(prunes, observed, owner, kept),
+        after={part.after.name: part.after for part in parts},
+        faults=faults,
+    )
 
 
 def _ordered(parts: t.Sequence[GroupPlan], profiles: t.Sequence[Step]) -> tuple[Step, ...]:
@@ -245,22 +255,40 @@ def surplus_templates(
 
 def plan_absent(names: t.Collection[str], observed: Observed, owner: Owner) -> Plan:
     """The groups of these pools, with all that was made for them, removed."""
-    return _removal(lambda pool: pool in names, observed, owner)
+    return plan_removal(lambda pool: pool in names, observed, owner)
 
 
-def _removal(concerned: Concerned, observed: Observed, owner: Owner, kept: t.Iterable[str] = ()) -> Plan:
-    """The groups of the pools concerned emptied side by side and deleted, then their instance profiles, and their launch templates last.
-
-    A group is emptied with its limits at 0, so that no autoscaler fills it again.
-    """
+def going(concerned: Concerned, observed: Observed, owner: Owner, kept: t.Iterable[str] = ()) -> list[AutoScalingGroup]:
+    """The groups of the pools concerned that are removed, or are on their way out: all besides those that are kept."""
     stay = {group_id(owner, group) for group in kept}
-    groups = [
+    return [
         there
         for name, there in sorted(observed.groups.items())
         if name not in stay and owner.owns(there.tags) and concerned(there.tags.get(NODEPOOL_TAG))
     ]
-    steps = [step for there in groups if not there.deleting for step in _emptied(there)]
-    steps += [_deleted(there) for there in groups if not there.deleting]
+
+
+def plan_closing(concerned: Concerned, observed: Observed, owner: Owner, kept: t.Iterable[str] = ()) -> Plan:
+    """Before nodes are drained: no group that goes gets another node, and no node that goes gets another pod."""
+    if not observed.leaving:
+        return Plan()
+    groups = [there for there in going(concerned, observed, owner, kept) if not there.deleting]
+    cordons = [step for there in groups for step in cordoned(observed.leaving.get(there.name, ()))]
+    return Plan(steps=(*(step for there in groups for step in held(there)), *cordons))
+
+
+def plan_removal(concerned: Concerned, observed: Observed, owner: Owner, kept: t.Collection[str] = ()) -> Plan:
+    """The groups of the pools concerned emptied side by side and deleted, then their instance profiles, and their launch templates last.
+
+    A group is emptied once its nodes are drained, as far as there are any to be drained; with its limits at 0, so that no autoscaler fills it again.
+    """
+    groups = going(concerned, observed, owner, kept)
+    here = [there for there in groups if not there.deleting]
+    steps = [step for there in here for step in evicted(observed.leaving.get(there.name, ()))]
+    for there in here:
+        nodes = observed.leaving.get(there.name, ())
+        steps += needing(_emptied(as_held(there) if observed.leaving else there), *drained(nodes))
+    steps += [_deleted(there) for there in here]
     gone = tuple(Wait(waiter="auto_scaling_group_deleted", arguments=subjects(there.name)) for there in groups)
     rest = [step for profile in observed.surplus_profiles for step in _profile_removed(profile, owner)]
     rest += [

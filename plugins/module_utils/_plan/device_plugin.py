@@ -42,6 +42,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_obs
     unlisted,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_observed import wanted_objects as objects_of_design
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.drain import CORDON_ANNOTATION
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.objects import (
     Comparison,
     apply_plan,
@@ -226,7 +227,7 @@ def plan_absent(observed: Observed) -> Plan:
     orphans = [{**pod, "apiVersion": POD.api_version, "kind": POD.kind} for pod in observed.pods if controller_of(pod) is None]
     ours = [*observed.ours(deleting=True), *orphans, *namespaces]
     plans = [delete_plan(obj, reason="state is absent") for obj in ours if not is_deleting(obj)]
-    marked = [transition.uncordon(node) for node in observed.nodes if transition.CORDON_ANNOTATION in node.annotations]
+    marked = [transition.uncordon(node) for node in observed.nodes if CORDON_ANNOTATION in node.annotations]
     warnings = [f"Namespace {name} stays: it holds what is not ours: {', '.join(observed.foreign[name])}." for name in sorted(kept)]
     waits = tuple(gone(obj) for obj in ours if obj["kind"] in (DAEMON_SET.kind, POD.kind, NAMESPACE.kind))
     return dataclasses.replace(combine([*plans, *marked]), waits=waits, warnings=tuple(warnings))

@@ -18,20 +18,20 @@ from dataclasses import dataclass, field, replace
 from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import NVIDIA, Node
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
-    NODE,
     POD,
     Object,
-    annotations_of,
     controller_of,
     is_deleting,
     name_of,
     namespace_of,
+    of_daemon_set,
+    runs_by_api,
     target_of,
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._model.pod_requests import effective_requests
+from ansible_collections.gpuops.eks.plugins.module_utils._plan import drain as drains
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, combine
 
-CORDON_ANNOTATION = "gpuops.eks/cordoned"
 MPS = "mps"
 
 #: Options of the module that say how nodes come to another way of sharing.
@@ -40,10 +40,6 @@ ROLLOUT_OPTIONS: dict[str, dict[str, t.Any]] = {
     "drain": {"type": "bool", "default": False},
     "max_unavailable": {"type": "int", "default": 1},
 }
-
-_MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
-_FINISHED = ("Succeeded", "Failed")
-_NAMED = 5
 
 #: What a node does with its GPUs, as the plugin's pods say by their annotation: strategy, replicas, resources of one GPU, mig.
 Shares = t.Mapping[str, t.Any]
@@ -67,7 +63,7 @@ class Seen:
     @property
     def cordoned(self) -> bool:
         """Whether a run of ours has cordoned it and has not come to its end."""
-        return CORDON_ANNOTATION in self.node.annotations
+        return drains.CORDON_ANNOTATION in self.node.annotations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +88,13 @@ class Move:
 
     def leaving(self, pods: t.Iterable[Object]) -> list[Object]:
         """Those of these pods that have to leave and still hold GPUs."""
-        uids = {pod["metadata"].get("uid") for pod in self.holders if not _of_daemon_set(pod)}
+        uids = {pod["metadata"].get("uid") for pod in self.holders if not of_daemon_set(pod)}
         return [pod for pod in pods if pod["metadata"].get("uid") in uids and holds(pod, self.seen)]
 
     @property
     def evicted(self) -> list[Object]:
         """The pods that are asked to leave; those of DaemonSets would come straight back."""
-        return [pod for pod in self.holders if not _of_daemon_set(pod) and not is_deleting(pod)]
+        return [pod for pod in self.holders if not of_daemon_set(pod) and not is_deleting(pod)]
 
     @property
     def stuck(self) -> list[Object]:
@@ -137,7 +133,7 @@ def moves(nodes: t.Iterable[Seen], pods: t.Mapping[str, t.Sequence[Object]]) -> 
 
 def holds(pod: Object, seen: Seen) -> bool:
     """Whether a pod holds GPUs of the node by a resource of its present or coming configuration."""
-    if (pod.get("status") or {}).get("phase") in _FINISHED or _MIRROR_ANNOTATION in annotations_of(pod):
+    if not runs_by_api(pod):
         return False
     names = {*seen.wanted["resources"], *(seen.present or {}).get("resources", ())}
     return any(count and name in names for name, count in effective_requests(pod["spec"], NVIDIA).items())
@@ -197,7 +193,7 @@ def refusal(found: t.Sequence[Move], *, drain: bool) -> str:
     occupied = [move for move in found if move.evicted]
     if drain or not occupied:
         return ""
-    listed = "\n".join(f"{move.node.name}: {move.why}; holding its GPUs: {_some(move.evicted)}" for move in occupied)
+    listed = "\n".join(f"{move.node.name}: {move.why}; holding its GPUs: {drains.some(move.evicted)}" for move in occupied)
     count = f"{len(occupied)} {'node has' if len(occupied) == 1 else 'nodes have'}"
     return (
         f"{count} to be drained before GPUs are shared in another way:\n{listed}\n"
@@ -207,30 +203,26 @@ def refusal(found: t.Sequence[Move], *, drain: bool) -> str:
 
 
 def _stuck(move: Move) -> list[str]:
-    return [
-        f"Node {move.node.name} cannot be drained ({move.why}): pod {target_of(pod)} has no controller, nobody would make it again. "
-        "As kubectl drain does without --force, this is left to you: delete the pod, or run it by a Deployment or Job."
-        for pod in move.stuck
-    ]
+    return [drains.stuck(pod, move.node.name, move.why) for pod in move.stuck]
 
 
 def stays(found: t.Iterable[Move]) -> list[str]:
     """Warnings: pods of DaemonSets hold GPUs and are not evicted, since they would come straight back."""
     return [
-        f"Node {move.node.name} ({move.why}): {_some(pods)} of a DaemonSet holds GPUs and is not evicted; restart it afterwards."
+        f"Node {move.node.name} ({move.why}): {drains.some(pods)} of a DaemonSet holds GPUs and is not evicted; restart it afterwards."
         for move in found
-        if (pods := [pod for pod in move.holders if _of_daemon_set(pod)])
+        if (pods := [pod for pod in move.holders if of_daemon_set(pod)])
     ]
 
 
 def intruders(move: Move, pods: t.Iterable[Object]) -> str:
     """Why a node cannot be drained although its pods have left: others have come in spite of its cordon; empty where none have."""
     known = {pod["metadata"].get("uid") for pod in move.holders}
-    came = [pod for pod in pods if holds(pod, move.seen) and pod["metadata"].get("uid") not in known and not _of_daemon_set(pod)]
+    came = [pod for pod in pods if holds(pod, move.seen) and pod["metadata"].get("uid") not in known and not of_daemon_set(pod)]
     if not came:
         return ""
     return (
-        f"Node {move.node.name} is cordoned ({move.why}), but pods with GPUs come to it: {_some(came)}. They tolerate every taint, "
+        f"Node {move.node.name} is cordoned ({move.why}), but pods with GPUs come to it: {drains.some(came)}. They tolerate every taint, "
         "node.kubernetes.io/unschedulable included: let them tolerate nvidia.com/gpu only."
     )
 
@@ -255,48 +247,17 @@ def batch_plan(batch: t.Sequence[Move]) -> Plan:
 
 def cordon(move: Move) -> Plan:
     """Mark the node as ours to uncordon and keep new pods off it; nothing where that is done."""
-    if move.seen.cordoned:
-        return Plan()
-    spec = {"spec": {"unschedulable": True}}
-    manifest = _node(move.node, {"annotations": {CORDON_ANNOTATION: move.why}}) | spec
-    fields = (f"metadata.annotations[{CORDON_ANNOTATION}]", "spec.unschedulable")
-    return _patch(move.node, fields, f"drained: {move.why}", manifest)
+    return Plan() if move.seen.cordoned else Plan(steps=(drains.cordon(move.node, move.why),))
 
 
 def uncordon(node: Node) -> Plan:
-    """Give back what ``cordon`` has set: an object without these fields, applied by the same field manager.
-
-    Where somebody else has cordoned the node too, it stays cordoned. Source: Kubernetes documentation, Server-Side Apply.
-    """
-    fields = (f"metadata.annotations[{CORDON_ANNOTATION}]", "spec.unschedulable")
-    return _patch(node, fields, "it shares its GPUs as wanted", _node(node, {}))
-
-
-def _node(node: Node, metadata: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """With its uid: otherwise an apply would make a node that has gone meanwhile."""
-    return {"apiVersion": NODE.api_version, "kind": NODE.kind, "metadata": {"name": node.name, "uid": node.uid, **metadata}}
-
-
-def _patch(node: Node, fields: tuple[str, ...], reason: str, manifest: Object) -> Plan:
-    step = Step(
-        action=f"kubernetes:patch {NODE.resource}", target=node.name, effect="update", fields=fields, reason=reason, request=manifest
-    )
-    return Plan(steps=(step,))
+    """Give back what ``cordon`` has set."""
+    return Plan(steps=(drains.uncordon(node, "it shares its GPUs as wanted"),))
 
 
 def evict(move: Move) -> Plan:
-    """Ask each pod on the node's GPUs to leave. Source: Kubernetes documentation, API-initiated Eviction."""
-    return Plan(steps=tuple(_eviction(pod, f"node {move.node.name}: {move.why}") for pod in move.evicted))
-
-
-def _eviction(pod: Object, reason: str) -> Step:
-    request: dict[str, t.Any] = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": name_of(pod), "namespace": namespace_of(pod)},
-        "deleteOptions": {"preconditions": {"uid": pod["metadata"].get("uid")}},
-    }
-    return Step(action="kubernetes:create pods/eviction", target=target_of(pod), effect="delete", reason=reason, request=request)
+    """Ask each pod on the node's GPUs to leave."""
+    return Plan(steps=tuple(drains.eviction(pod, move.node.name, move.why) for pod in move.evicted))
 
 
 def restart(node: Node, pods: t.Iterable[Object]) -> Plan:
@@ -310,13 +271,3 @@ def delete_pod(pod: Object, reason: str) -> Step:
     request = {"apiVersion": POD.api_version, "kind": POD.kind, "metadata": metadata, "propagationPolicy": "Background"}
     effect: t.Literal["replace", "delete"] = "replace" if controller_of(pod) else "delete"
     return Step(action=f"kubernetes:delete {POD.resource}", target=target_of(pod), effect=effect, reason=reason, request=request)
-
-
-def _of_daemon_set(pod: Object) -> bool:
-    owner = controller_of(pod)
-    return owner is not None and owner.get("kind") == "DaemonSet"
-
-
-def _some(pods: t.Sequence[Object]) -> str:
-    names = sorted(map(target_of, pods))
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

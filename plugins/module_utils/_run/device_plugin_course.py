@@ -33,6 +33,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan import transition
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.design import Design, component_of, hash_of
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin import Way
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_observed import Observed
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.drain import CORDON_ANNOTATION
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.rollout import Row, Status, Trouble, judge, table
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, combine
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.transition import Move
@@ -79,7 +80,7 @@ def _node_plans(design: Design, observed: Observed, way: Way, size: int) -> list
 def _left_cordoned(observed: Observed, way: Way) -> list[Node]:
     """Nodes that an interrupted run has cordoned and that need no drain any more."""
     moving = {move.node.name for move in way.moves}
-    return [node for node in observed.nodes if transition.CORDON_ANNOTATION in node.annotations and node.name not in moving]
+    return [node for node in observed.nodes if CORDON_ANNOTATION in node.annotations and node.name not in moving]
 
 
 def _foreign_batches(design: Design, observed: Observed, size: int) -> list[list[Object]]:

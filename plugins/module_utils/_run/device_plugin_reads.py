@@ -38,7 +38,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pod_requests imp
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import takeover
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_observed import KINDS, Observed
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.transition import CORDON_ANNOTATION
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.drain import CORDON_ANNOTATION
 
 Groups = t.Mapping[str, t.Sequence[str]]
 

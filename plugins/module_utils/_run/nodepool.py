@@ -12,7 +12,7 @@ import re
 import typing as t
 
 from ansible_collections.gpuops.eks.plugins.module_utils._aws.gateway import Aws
-from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault, InvalidInput
+from ansible_collections.gpuops.eks.plugins.module_utils._errors import Fault, GpuopsError, Interrupted, InvalidInput
 from ansible_collections.gpuops.eks.plugins.module_utils._model.ec2 import InstanceType, Reservation, Subnet, for_nodes
 from ansible_collections.gpuops.eks.plugins.module_utils._model.form import join
 from ansible_collections.gpuops.eks.plugins.module_utils._model.names import cluster_name_faults
@@ -119,10 +119,9 @@ def _present(run: Run, owner: Owner) -> Outcome:
     if faults := [*faults, *roles.faults, *(fault for part in parts for fault in part.faults)]:
         raise InvalidInput(faults)
     gone = node_roles.removal(context, sorted({pool for part in parts for pool in part.leaving}))
-    plan = _combined(parts, roles.plan, gone)
+    plan = _carried_out(run, parts, roles.plan, gone)
     said = [warning for pool in pools for warning in pool_warnings(pool)]
     plan = dataclasses.replace(plan, warnings=(*warnings, *said, *plan.warnings))
-    run.apply(plan)
     changed = bool(plan.steps or plan.waits) and not run.check_mode
     results: dict[str, Result] = {}
     for part in parts:
@@ -136,13 +135,44 @@ def _parts(context: Context, pools: t.Sequence[Pool]) -> list[Part]:
     return [_PROVISIONERS[kind].present(context, some) for kind, some in chosen.items() if some or context.prune]
 
 
-def _combined(parts: t.Sequence[Part], roles: Plan, gone: Plan) -> Plan:
-    """The roles of nodes, the plans of all parts, then what no pool wants any more: once what takes its place is there.
+def _carried_out(run: Run, parts: t.Sequence[Part], roles: Plan, gone: Plan) -> Plan:
+    """The plan as it was made, in check mode as it would be. What is removed is looked at again where something else has taken its time before."""
+    first, rest = _kept(parts, roles), _removal(parts, gone)
+    plan = _followed(first, rest)
+    if run.check_mode or not (first.steps or first.waits) or not rest.steps or not any(part.again for part in parts):
+        run.apply(plan)
+        return plan
+    done: list[dict[str, t.Any]] = []
+    try:
+        run.apply(first, every_wait=True)
+        done = first.to_list()
+        rest = _removal([part.again() if part.again else part for part in parts], gone)
+        plan = _followed(first, rest)
+        run.apply(rest)
+    except Interrupted as error:
+        made = len(done) + len(error.done)
+        raise Interrupted(error.cause, plan.to_list()[:made], plan.to_list()[made:]) from error
+    except GpuopsError as error:
+        raise Interrupted(error, done, plan.to_list()[len(done) :]) from error
+    return plan
 
-    Karpenter's first: it ends its own nodes, and runs on those of a group. Roles (``gone``) go with the last node that has them.
+
+def _kept(parts: t.Iterable[Part], roles: Plan) -> Plan:
+    """The roles of nodes and the plans of all parts."""
+    return combine([roles, *(part.plan for part in parts)])
+
+
+def _removal(parts: t.Sequence[Part], gone: Plan) -> Plan:
+    """What no pool wants any more. Karpenter's first: it ends its own nodes, and runs on those of a group.
+
+    Roles (``gone``) go with the last node that has them.
     """
-    plan, removal = combine([roles, *(part.plan for part in parts)]), combine(part.removal for part in reversed(parts))
-    removal = combine([removal, dataclasses.replace(gone, steps=tuple(needing(gone.steps, *removal.waits)))])
+    removal = combine([*(part.closing for part in parts), *(part.removal for part in reversed(parts))])
+    return combine([removal, dataclasses.replace(gone, steps=tuple(needing(gone.steps, *removal.waits)))])
+
+
+def _followed(plan: Plan, removal: Plan) -> Plan:
+    """Both, the removal once what takes its place is there."""
     both = combine([plan, removal])
     if not removal.steps:
         return both

@@ -20,10 +20,13 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.pool import NODE
 from ansible_collections.gpuops.eks.plugins.module_utils._model.user_data import ClusterData
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg import (
     Observed,
+    going,
     is_adopted,
     is_ours,
     plan_absent,
+    plan_closing,
     plan_pools,
+    plan_removal,
     profile_name,
     resolve,
     surplus_templates,
@@ -41,6 +44,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.asg_template impo
 )
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.nodepool_groups import WantedGroup
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import is_planned, planned
+from ansible_collections.gpuops.eks.plugins.module_utils._run.asg_drain import leaving_nodes
 from ansible_collections.gpuops.eks.plugins.module_utils._run.nodepool_parts import (
     Context,
     Part,
@@ -68,12 +72,13 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
     images, faults = _images(context, own, observed, settings)
     profiles, profile_faults = _profiles(context, own, observed)
     gone = _surplus_profiles(context, pools, observed) if context.prune else ()
-    observed = dataclasses.replace(observed, profiles=profiles, surplus_profiles=gone)
+    kept = [group.name for group in made]
+    observed, refused = _with_leaving(context, dataclasses.replace(observed, profiles=profiles, surplus_profiles=gone), kept)
     planned_ = plan_pools(groups, observed, dataclasses.replace(settings, images=images), prunes=context.prunes)
     faults += [fault for resolution in resolutions.values() for fault in resolution.faults]
     faults += [fault for pool in pools for fault in option_faults(pool, settings.cluster, resolutions[pool.name].groups)]
     entry_faults, warnings = _entries(context, own, observed, profiles)
-    warnings += [warning for resolution in resolutions.values() for warning in resolution.warnings]
+    warnings += [*refused, *(warning for resolution in resolutions.values() for warning in resolution.warnings)]
     others = {template.tags.get(NODEPOOL_TAG) for template in observed.templates.values()}
     warnings += left_behind(context, pools, others, "node groups")
 
@@ -82,11 +87,28 @@ def present(context: Context, pools: t.Sequence[Pool]) -> Part:
 
     return Part(
         plan=dataclasses.replace(planned_.plan, warnings=(*warnings, *planned_.plan.warnings)),
+        closing=planned_.closing,
         removal=planned_.removal,
+        again=(lambda: _gone(context, observed, kept)) if going(context.prunes, observed, owner, kept) else None,
         leaving=leaving(context, {template.tags.get(POOL_TAG) for template in observed.templates.values()}),
         faults=(*faults, *profile_faults, *entry_faults, *planned_.faults),
         results=results(planned_.after),
         describe=lambda: results(_by_name(aws, [group_id(owner, group.name) for group in made])),
+    )
+
+
+def _with_leaving(context: Context, observed: Observed, kept: t.Collection[str]) -> tuple[Observed, list[str]]:
+    """What is there with the nodes of groups that go, and warnings of those that cannot be drained."""
+    nodes, warnings = leaving_nodes(context.run, going(context.prunes, observed, context.owner, kept))
+    return dataclasses.replace(observed, leaving=nodes), warnings
+
+
+def _gone(context: Context, observed: Observed, kept: t.Collection[str]) -> Part:
+    """What no pool wants any more, as it is once what takes its place is there: an autoscaler and the scheduler have worked meanwhile."""
+    now = dataclasses.replace(observed, groups=_of_owner(context.run.aws, context.owner))
+    now, _warnings = _with_leaving(context, now, kept)
+    return Part(
+        closing=plan_closing(context.prunes, now, context.owner, kept), removal=plan_removal(context.prunes, now, context.owner, kept)
     )
 
 

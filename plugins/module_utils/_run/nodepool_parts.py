@@ -49,12 +49,15 @@ class Context:
 class Part:
     """One provisioner's part: its plan, what stands against it, and the pools as they will be.
 
-    ``removal`` takes away what no pool wants any more; it comes after the plans of all parts. ``results`` are
+    ``removal`` takes away what no pool wants any more; it comes after the plans of all parts. ``closing`` comes before the removals of all
+    parts: nothing new comes to what they take away. ``again`` reads and plans both anew, for when their turn has come. ``results`` are
     by the pools' names, as they will be after the plan; ``describe`` reads them again after it was applied. ``leaving`` are pools of which all goes.
     """
 
     plan: Plan = field(default_factory=Plan)
+    closing: Plan = field(default_factory=Plan)
     removal: Plan = field(default_factory=Plan)
+    again: t.Callable[[], Part] | None = None
     leaving: frozenset[str] = frozenset()
     faults: tuple[Fault, ...] = ()
     results: t.Mapping[str, Result] = field(default_factory=dict)
