@@ -65,6 +65,8 @@ options:
     description:
       - V(absent) deletes the node groups of the pools, waits until their nodes are gone, and deletes their launch templates. Of the
         pools only the names are looked at.
+      - It is for clusters that go with all their nodes, and evicts nothing from nodes of Auto Scaling groups, since budgets could not be kept
+        without nodes to go to. O(prune) is what drains them.
     type: str
     choices: [present, absent]
     default: present
@@ -132,8 +134,13 @@ options:
     description:
       - Whether what a pool no longer wants is removed, once what takes its place is there; with O(pools) also the pools of the cluster that are
         no longer among them, and those that another provisioner has now. Only what carries the collection's mark is removed.
-      - EKS drains the nodes of a node group that is deleted, as far as pod disruption budgets allow, and Karpenter its own. Instances of
-        an Auto Scaling group are ended without a drain, unless a lifecycle hook of yours holds them back.
+      - EKS drains the nodes of a node group that is deleted, as far as pod disruption budgets allow, and Karpenter its own. Nodes of an Auto
+        Scaling group are drained by this module before it goes. It holds the group at the instances that it has, cordons its nodes
+        and evicts their pods, besides those of DaemonSets. A budget is waited for up to O(wait_timeout), as are the pods until they have left
+        nodes that are Ready. Running again goes on from there. This takes an API server that can be reached, and an identity that may list
+        and patch nodes, list pods and create evictions. A pod without a controller is refused, as nobody would make it again.
+      - A pool that is wanted again after a drain that was interrupted has its limits back with the next run; C(kubectl uncordon) gives its
+        nodes back.
     type: bool
     default: false
   allow_replacement:

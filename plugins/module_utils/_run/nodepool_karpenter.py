@@ -105,7 +105,7 @@ def _pools_of(observed: Observed) -> set[str | None]:
 
 
 def _unknown(error: ConnectionRefused) -> str:
-    """Groups of nodes can be removed without an API server that answers."""
+    """Node groups can be removed without an API server that answers."""
     return f"Whether Karpenter has pools here that are to go is not known. {error}"
 
 
