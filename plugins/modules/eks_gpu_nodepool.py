@@ -139,8 +139,8 @@ options:
         and evicts their pods, besides those of DaemonSets. A budget is waited for up to O(wait_timeout), as are the pods until they have left
         nodes that are Ready. Running again goes on from there. This takes an API server that can be reached, and an identity that may list
         and patch nodes, list pods and create evictions. A pod without a controller is refused, as nobody would make it again.
-      - A pool that is wanted again after a drain that was interrupted has its limits back with the next run; C(kubectl uncordon) gives its
-        nodes back.
+      - A pool that is wanted again after a drain that was interrupted has its maximum back with the next run where O(scaling.max) is set;
+        C(kubectl uncordon) gives its nodes back.
     type: bool
     default: false
   allow_replacement:
