@@ -413,14 +413,28 @@ def theirs(name: str = "nvdp", *, program: str = "nvidia-device-plugin", desired
     return {"metadata": metadata | more, "spec": spec, "status": {"desiredNumberScheduled": desired}}
 
 
-def their_pod(name: str, on: str) -> Json:
+def their_pod(name: str, on: str, program: str = "nvidia-device-plugin") -> Json:
     owner = {"kind": "DaemonSet", "name": "nvdp", "controller": True}
     metadata = {"name": name, "namespace": "kube-system", "uid": f"uid-{name}", "ownerReferences": [owner]}
-    return {"metadata": metadata, "spec": {"nodeName": on}}
+    helper = {"name": "sidecar", "image": "nvcr.io/nvidia/k8s-device-plugin:v0.17.0", "command": ["config-manager"]}
+    return {"metadata": metadata, "spec": {"nodeName": on, "containers": [helper, {"name": "ctr", "command": [program]}]}}
 
 
 SELECTOR = "app.kubernetes.io/instance=nvdp,app.kubernetes.io/name=nvidia-device-plugin"
 THEIR_PODS = "/api/v1/namespaces/kube-system/pods"
+THEIR_SETS = "/apis/apps/v1/namespaces/kube-system/daemonsets"
+TEN = {"name": "shared", "sharing": {"strategy": "time_slicing", "replicas": 10}}
+
+
+def going(kube: KubeWire, *daemon_sets: Json) -> KubeWire:
+    """Others of the chart are deleted, and waited for: the second look finds nothing."""
+    for one in daemon_sets:
+        name = one["metadata"]["name"]
+        kube.expect("DELETE", f"{THEIR_SETS}/{name}", body=deletion(name), reply={})
+    for one in daemon_sets:
+        path = f"{THEIR_SETS}/{one['metadata']['name']}"
+        kube.get(path, one).get(path, None)
+    return kube.expect("DELETE", f"{THEIR_SETS}/nvdp", body=deletion("nvdp", "Orphan"), reply={})
 
 
 def waiting_for_theirs(plugin: DevicePlugin) -> list[Json]:
@@ -433,31 +447,65 @@ def test_ours_takes_over_node_by_node_and_no_workload_is_touched(kube: KubeWire,
     monkeypatch.setattr(AnsibleModule, "warn", lambda _self, message: warnings.append(message))
     after = wanted(sliced(10))
     new = [pod(f"new-{name}", name, after, sliced(10)) for name in ("n1", "n2")]
-    others = [theirs(), theirs("nvdp-mps", program="mps-control-daemon", desired=0), theirs("gfd", program="gpu-feature-discovery")]
-    observe(kube, None, nodes=[node("n1", 1), node("n2", 1)], others=others)
-    kube.items(THEIR_PODS, [their_pod("t1", "n1"), their_pod("t2", "n2")], labelSelector=SELECTOR)
+    others = [theirs("nvdp-mps", program="mps-control-daemon", desired=0), theirs("nvdp-gfd", program="gpu-feature-discovery")]
+    observe(kube, None, nodes=[node("n1", 1), node("n2", 1)], others=[theirs(), *others])
+    discovery = [their_pod(f"gfd-{name}", name, "gpu-feature-discovery") for name in ("n1", "n2")]
+    kube.items(THEIR_PODS, [their_pod("t1", "n1"), their_pod("t2", "n2"), *discovery], labelSelector=SELECTOR)
     patched(kube, manifests.namespace(NAMESPACE), *waiting_for_theirs(after))
-    kube.expect("DELETE", "/apis/apps/v1/namespaces/kube-system/daemonsets/nvdp", body=deletion("nvdp", "Orphan"), reply={})
+    going(kube, *others)
     kube.expect("DELETE", f"{THEIR_PODS}/t1", body=deletion("t1", "Background"), reply={})
     kube.items(PODS, [], labelSelector=OURS)
     watches(kube, [("MODIFIED", node("n1", 10))], daemon_sets_of(after, 2), [("ADDED", new[0])])
     kube.expect("DELETE", f"{THEIR_PODS}/t2", body=deletion("t2", "Background"), reply={})
     kube.then(PODS, [("ADDED", new[1])]).then("/api/v1/nodes", [("MODIFIED", node("n2", 10))])
     patched(kube, made(after)[1]).then(DAEMON_SETS, daemon_sets_of(after, 2))
-    kube.expect("DELETE", "/apis/apps/v1/namespaces/kube-system/daemonsets/nvdp-mps", body=deletion("nvdp-mps"), reply={})
-    result = kube.run(main, params({"name": "shared", "sharing": {"strategy": "time_slicing", "replicas": 10}}, replace=True))
+    result = kube.run(main, params(TEN, replace=True))
     assert not result.get("failed"), result
     assert [(action, target.removeprefix("kube-system/")) for action, target in steps_of(result)] == [
         ("patch namespaces", NAMESPACE),
         ("patch configmaps", "nvidia-device-plugin-shared"),
         ("patch daemonsets.apps", "nvidia-device-plugin-shared"),
+        ("delete daemonsets.apps", "nvdp-mps"),
+        ("delete daemonsets.apps", "nvdp-gfd"),
         ("delete daemonsets.apps", "nvdp"),
         ("delete pods", "t1"),
         ("delete pods", "t2"),
         ("patch daemonsets.apps", "nvidia-device-plugin-shared"),
-        ("delete daemonsets.apps", "nvdp-mps"),
     ]
     assert any("'helm uninstall nvdp -n kube-system' removes what is left of it" in text for text in warnings)
+    assert any("DaemonSet kube-system/nvdp-gfd (GPU feature discovery) has the selector of the plugin" in text for text in warnings)
+
+
+def test_a_check_shows_the_others_of_the_chart_before_its_plugin_and_the_pods_that_are_left(kube: KubeWire) -> None:
+    """The plugin's pod on a node without a GPU has nobody who would ever delete it."""
+    mps, leaving = theirs("nvdp-mps", program="mps-control-daemon", desired=0), theirs("nvdp-gfd", program="gpu-feature-discovery")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    apart = theirs("older-mps", program="mps-control-daemon", desired=0)
+    apart["spec"]["selector"] = {"matchLabels": {"app": "mps"}}
+    general = _node("cpu", "none", 0, labels={"nvidia.com/gpu.present": "false", "node.kubernetes.io/instance-type": "m5.large"})
+    observe(kube, None, nodes=[node("n1", 1), general], others=[apart, mps, leaving, theirs()])
+    pods = [their_pod("t0", "cpu"), their_pod("t1", "n1"), their_pod("g1", "n1", "gpu-feature-discovery")]
+    kube.items(THEIR_PODS, pods, labelSelector=SELECTOR)
+    result = kube.run(main, params(TEN, replace=True), check_mode=True)
+    assert not result.get("failed"), result
+    assert [target.removeprefix("kube-system/") for action, target in steps_of(result) if "delete" in action] == [
+        *("nvdp-mps", "nvdp", "t1", "older-mps", "t0")
+    ]
+    assert kube.writes() == []
+
+
+def test_the_plugin_stays_while_another_daemon_set_with_its_selector_does(kube: KubeWire) -> None:
+    after = wanted(sliced(10))
+    mps = theirs("nvdp-mps", program="mps-control-daemon", desired=0)
+    observe(kube, None, nodes=[node("n1", 1)], others=[theirs(), mps])
+    kube.items(THEIR_PODS, [their_pod("t1", "n1")], labelSelector=SELECTOR)
+    patched(kube, manifests.namespace(NAMESPACE), *waiting_for_theirs(after))
+    kube.expect("DELETE", f"{THEIR_SETS}/nvdp-mps", body=deletion("nvdp-mps"), reply={})
+    going_still = mps | {"metadata": mps["metadata"] | {"finalizers": ["foregroundDeletion"]}}
+    kube.get(f"{THEIR_SETS}/nvdp-mps", going_still).get(f"{THEIR_SETS}/nvdp-mps", going_still)
+    result = kube.run(main, params(TEN, replace=True, wait=False, wait_timeout=1, wait_interval=1.01))
+    assert "DaemonSet kube-system/nvdp-mps is still there" in result["msg"]
+    assert "kube-system/nvdp" in [step["target"] for step in result["plan"][result["steps_done"] :]]
 
 
 @pytest.mark.parametrize("replace", [True, False])

@@ -50,7 +50,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._plan.objects import (
     gone,
     is_in_force,
 )
-from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, combine
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.steps import Plan, Step, combine, needing
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.takeover import foreign_plugins
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.transition import Move, Seen
 
@@ -141,7 +141,7 @@ def plan_begin(design: Design, observed: Observed, way: Way) -> Plan:
             combine(_obsolete_plan(obj, way) for obj in obsolete(design, observed) if not gitops_tool(obj)),
             dataclasses.replace(applied, steps=steps),
             combine(delete_plan(obj, reason=reason) for obj in last),
-            _let_go(observed, way),
+            _let_go(design, observed, way),
             kept,
         ]
     )
@@ -153,13 +153,43 @@ def _obsolete_plan(obj: Object, way: Way) -> Plan:
     return delete_plan(obj, reason="no longer part of its configuration", policy="Orphan" if orphan else None)
 
 
-def _let_go(observed: Observed, way: Way) -> Plan:
-    """The DaemonSets of others, whose pods stay until ours take their place."""
-    there = [obj for obj in way.theirs if name_of(obj)]
-    reason = "ours takes over node by node; its pods stay until then"
-    return combine(
-        delete_plan({**obj, "apiVersion": DAEMON_SET.api_version, "kind": DAEMON_SET.kind}, reason=reason, policy="Orphan") for obj in there
+def _let_go(design: Design, observed: Observed, way: Way) -> Plan:
+    """The DaemonSets of others, whose pods stay until ours take their place, after those that would adopt these pods."""
+    plans = []
+    for obj in way.theirs:
+        rivals = [_whole(one) for one in takeover.companions(obj, observed.daemon_sets) if takeover.claims(one, obj)]
+        reason = "it has the selector of the plugin that ours takes over from, and would adopt its pods"
+        plans += [delete_plan(one, reason=reason) for one in rivals if not is_deleting(one)]
+        plans.append(Plan(warnings=tuple(_unlabelled(one) for one in rivals if _is_discovery(one) and not design.feature_discovery)))
+        if name_of(obj):
+            reason = "ours takes over node by node; its pods stay until then"
+            let_go = delete_plan(_whole(obj), reason=reason, policy="Orphan")
+            plans.append(dataclasses.replace(let_go, steps=tuple(needing(let_go.steps, *map(gone, rivals)))))
+    return combine(plans)
+
+
+def _whole(daemon_set: Object) -> dict[str, t.Any]:
+    """With apiVersion and kind, which items of lists lack."""
+    return {**daemon_set, "apiVersion": DAEMON_SET.api_version, "kind": DAEMON_SET.kind}
+
+
+def _is_discovery(daemon_set: Object) -> bool:
+    return takeover.program_of(daemon_set) == manifests.FEATURE_DISCOVERY
+
+
+def _unlabelled(daemon_set: Object) -> str:
+    return (
+        f"DaemonSet {target_of(daemon_set)} (GPU feature discovery) has the selector of the plugin that ours takes over from and goes with it; "
+        "the labels that it gives to nodes go too. Ours gives them where Node Feature Discovery is installed (feature_discovery)."
     )
+
+
+def _remaining(design: Design, observed: Observed) -> Plan:
+    """The pods of others' plugins on nodes where ours does not run: NVIDIA's static manifest has them on nodes without a GPU too."""
+    ours = {node.name for node in observed.nodes if design.parts_of(node)}
+    pods = [pod for pod in observed.foreign_pods if pod["spec"].get("nodeName") not in ours and not is_deleting(pod)]
+    steps = [transition.delete_pod(pod, "left by the plugin that ours has taken over from") for pod in pods]
+    return Plan(steps=tuple(dataclasses.replace(step, effect="delete") for step in steps))
 
 
 def plan_end(design: Design, observed: Observed, way: Way) -> Plan:
@@ -174,12 +204,13 @@ def plan_end(design: Design, observed: Observed, way: Way) -> Plan:
                 action = f"kubernetes:patch {DAEMON_SET.resource}"
                 reason = "every node has come to the new configuration"
                 steps.append(Step(action=action, target=target_of(obj), effect="update", fields=fields, reason=reason, request=obj))
-    rest = [one for obj in way.theirs if name_of(obj) for one in takeover.companions(obj, observed.daemon_sets)]
+    there = [obj for obj in way.theirs if name_of(obj)]
+    rest = [one for obj in there for one in takeover.companions(obj, observed.daemon_sets) if not takeover.claims(one, obj)]
     wanted = [one for one in rest if takeover.program_of(one) == manifests.MPS_DAEMON or design.feature_discovery]
     reason = "part of the plugin that ours has taken over from"
-    removed = combine(delete_plan({**one, "apiVersion": DAEMON_SET.api_version, "kind": DAEMON_SET.kind}, reason=reason) for one in wanted)
-    farewells = tuple(text for obj in way.theirs if name_of(obj) and (text := takeover.farewell(obj)))
-    return combine([Plan(steps=tuple(steps), warnings=farewells), removed])
+    removed = combine(delete_plan(_whole(one), reason=reason) for one in wanted)
+    farewells = tuple(text for obj in there if (text := takeover.farewell(obj)))
+    return combine([Plan(steps=tuple(steps), warnings=farewells), removed, _remaining(design, observed)])
 
 
 def _crossing(design: Design, observed: Observed) -> set[str]:

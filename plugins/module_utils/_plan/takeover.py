@@ -7,6 +7,7 @@
 
 Two plugins on one node take the kubelet's socket from each other, so that one has to be gone before the other starts: our pods keep off
 nodes with theirs by an anti-affinity, their DaemonSet is deleted and its pods stay, then pod after pod is deleted and ours starts there.
+NVIDIA's chart gives its DaemonSets one selector: the others go before the plugin's, or they would adopt the pods that stay, and delete them.
 Running pods keep their GPUs meanwhile: the kubelet, not the plugin, holds them. What is there at any moment says how far it has come.
 """
 
@@ -30,7 +31,8 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.selectors import
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
 
 _IMAGE = "k8s-device-plugin"
-_PROGRAMS = ("config-manager", "gpu-feature-discovery", "mps-control-daemon")
+_HELPER = "config-manager"
+_PROGRAMS = (_HELPER, "gpu-feature-discovery", "mps-control-daemon")
 _RELEASE = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace")
 _HOST = "kubernetes.io/hostname"
 
@@ -42,8 +44,18 @@ def foreign_plugins(daemon_sets: t.Iterable[Object]) -> list[Object]:
 
 def program_of(obj: Object) -> str:
     """Which of NVIDIA's programs a DaemonSet runs, by image or command of its containers; empty where none."""
-    found = [_program(container) for container in obj["spec"]["template"]["spec"].get("containers") or ()]
-    return next((program for program in found if program == manifests.PLUGIN), next((program for program in found if program), ""))
+    return _program_in(obj["spec"]["template"]["spec"])
+
+
+def is_plugin_pod(pod: Object) -> bool:
+    """Whether a pod runs the device plugin: pods of other programs may have the same labels, and an orphan has no owner to tell."""
+    return _program_in(pod["spec"]) == manifests.PLUGIN
+
+
+def _program_in(spec: t.Mapping[str, t.Any]) -> str:
+    """The plugin before others; what only helps another program says least."""
+    found = {_program(container) for container in spec.get("containers") or ()} - {""}
+    return min(found, key=lambda program: (program != manifests.PLUGIN, program == _HELPER, program), default="")
 
 
 def _program(container: t.Mapping[str, t.Any]) -> str:
@@ -85,10 +97,18 @@ def release_of(obj: Object) -> tuple[str, str] | None:
 
 
 def companions(plugin: Object, daemon_sets: t.Iterable[Object]) -> list[Object]:
-    """The other DaemonSets of NVIDIA's programs in the same Helm release."""
+    """The other DaemonSets of NVIDIA's programs of the same installation: of its Helm release, or with its selector."""
     release = release_of(plugin)
-    same = [obj for obj in daemon_sets if release is not None and release_of(obj) == release]
+    same = [obj for obj in daemon_sets if (release is not None and release_of(obj) == release) or claims(obj, plugin)]
     return [obj for obj in same if program_of(obj) in _PROGRAMS]
+
+
+def claims(obj: Object, plugin: Object) -> bool:
+    """Whether a DaemonSet takes the plugin's pods for its own once they have no controller: then it deletes them where it does not run.
+
+    Source: Kubernetes documentation, DaemonSet: a controller adopts by its selector.
+    """
+    return namespace_of(obj) == namespace_of(plugin) and obj["spec"]["selector"] == plugin["spec"]["selector"]
 
 
 def pods_selector(obj: Object) -> str:

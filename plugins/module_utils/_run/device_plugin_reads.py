@@ -125,9 +125,9 @@ def holders(kube: Kubernetes, nodes: t.Collection[str]) -> dict[str, list[Object
 
 
 def foreign_pods(kube: Kubernetes, theirs: t.Iterable[Object]) -> tuple[Object, ...]:
-    """The pods of others' plugins."""
+    """The pods of others' plugins, without those of other programs that have the same labels."""
     lists = [kube.read_all(POD, namespace=namespace_of(obj), labels=takeover.pods_selector(obj)) for obj in theirs]
-    return tuple(pod for pods in lists for pod in pods)
+    return tuple(pod for pods in lists for pod in pods if takeover.is_plugin_pod(pod))
 
 
 def read_ours(kube: Kubernetes) -> Observed:

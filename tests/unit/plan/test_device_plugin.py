@@ -12,7 +12,7 @@ from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin im
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Node
 from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import CONFIG_MAP
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
-from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_conflicts
+from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_conflicts, takeover
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.design import Design
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin import Way, foreign_plugins, plan_begin, wanted_objects
@@ -56,6 +56,54 @@ def daemon_set(**container: t.Any) -> dict[str, t.Any]:
 )
 def test_what_a_foreign_device_plugin_is(container: dict[str, t.Any], is_plugin: bool) -> None:
     assert bool(foreign_plugins([daemon_set(**container)])) is is_plugin
+
+
+@pytest.mark.parametrize(
+    ("programs", "is_plugin"),
+    [
+        (["nvidia-device-plugin"], True),
+        (["config-manager", "nvidia-device-plugin"], True),
+        (["config-manager", "gpu-feature-discovery"], False),
+        (["config-manager", "mps-control-daemon"], False),
+        (["app"], False),
+    ],
+)
+def test_only_pods_of_the_plugin_count_whoever_owns_them(programs: list[str], is_plugin: bool) -> None:
+    assert takeover.is_plugin_pod({"spec": {"containers": [{"name": "c", "command": [program]} for program in programs]}}) is is_plugin
+
+
+def test_what_helps_another_program_does_not_name_the_daemon_set() -> None:
+    """NVIDIA's chart with a map of configurations: the MPS daemon's sidecar comes first."""
+    image = "nvcr.io/nvidia/k8s-device-plugin:v0.19.3"
+    obj = daemon_set(name="mps-control-daemon-ctr", image=image, command=["mps-control-daemon"])
+    sidecar = {"name": "mps-control-daemon-sidecar", "image": image, "command": ["config-manager"]}
+    obj["spec"]["template"]["spec"]["containers"].insert(0, sidecar)
+    assert takeover.program_of(obj) == "mps-control-daemon"
+
+
+RELEASE = {"meta.helm.sh/release-name": "nvdp", "meta.helm.sh/release-namespace": "y"}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "selector", "annotations", "is_companion", "claims"),
+    [
+        ("y", {"matchLabels": {"app": "x"}}, {}, True, True),  # helm template, applied by hand: nothing says which release it is
+        ("y", {"matchLabels": {"app": "x"}}, RELEASE, True, True),
+        ("y", {"matchLabels": {"app": "other"}}, RELEASE, True, False),
+        ("y", {"matchLabels": {"app": "other"}}, {}, False, False),
+        ("z", {"matchLabels": {"app": "x"}}, {}, False, False),
+    ],
+)
+def test_which_daemon_sets_would_adopt_the_plugins_pods(
+    namespace: str, selector: dict[str, t.Any], annotations: dict[str, str], is_companion: bool, claims: bool
+) -> None:
+    theirs, other = daemon_set(image="k8s-device-plugin"), daemon_set(command=["gpu-feature-discovery"])
+    theirs["metadata"]["annotations"] = RELEASE
+    theirs["spec"]["selector"] = {"matchLabels": {"app": "x"}}
+    other["metadata"] |= {"namespace": namespace, "annotations": annotations}
+    other["spec"]["selector"] = selector
+    assert (takeover.companions(theirs, [theirs, other]) == [other]) is is_companion
+    assert takeover.claims(other, theirs) is claims
 
 
 def test_our_own_is_not_foreign() -> None:
