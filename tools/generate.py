@@ -95,7 +95,7 @@ NOTES: dict[str, list[str]] = {
         "(`gpuops.eks.gpu_operator_info`) until the ClusterPolicy is Ready with the reason Reconciled, every DaemonSet is rolled out, and every node",
         "has its MIG layout and advertises what its pool says. A layout that failed, and a node on which the operator has given up half way, are said",
         "by name with what to do. `tasks_from: absent` takes the release away; the chart's custom resource definitions and the labels that the operator",
-        "has put on nodes stay.",
+        "has put on nodes stay, and so does its namespace while somebody else has something in it.",
         "",
         "**MIG** is for groups of one size: the operator cuts the GPUs of nodes that have joined, stops kubelet for it and may reboot them",
         "([gpu-operator#2415](https://github.com/NVIDIA/gpu-operator/issues/2415)). A node that an autoscaler buys gets its layout before it joins, by",

@@ -199,11 +199,24 @@ def _on_gpu_nodes(template: Json) -> Json:
     return {**template, "spec": {**template["spec"], "nodeSelector": {"nvidia.com/gpu.present": "true"}}}
 
 
-def test_it_goes_with_all_that_it_ran(rehearsal: Rehearsal) -> None:
+def test_it_goes_with_all_that_it_ran_and_leaves_what_is_somebody_elses(rehearsal: Rehearsal) -> None:
+    kube, theirs = rehearsal.kube(), f"{SECRETS}/registry"
+    metadata = {"name": "registry", "namespace": "gpu-operator"}
+    kube.apply(theirs, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"password": "not-to-be-shown"}})
     play = run(rehearsal, THREE, gpu_operator_enabled=False)
     assert play.code == 0, play.output[-6000:]
-    kube = rehearsal.kube()
-    assert kube.get("/api/v1/namespaces/gpu-operator") is None
+    assert "Namespace gpu-operator stays: it holds what is not the operator's: Secret registry." in play.output
+    assert "not-to-be-shown" not in play.output
+    assert kube.get(theirs) is not None
     eventually("no operand is left", lambda: not kube.call("GET", "/apis/apps/v1/daemonsets")["items"])
     assert advertised(rehearsal) == {}
+    assert run(rehearsal, THREE, gpu_operator_enabled=False).changed == []
+
+
+def test_its_namespace_goes_once_nothing_else_is_in_it(rehearsal: Rehearsal) -> None:
+    kube = rehearsal.kube()
+    kube.delete(f"{SECRETS}/registry")
+    play = run(rehearsal, THREE, gpu_operator_enabled=False)
+    assert play.changed == ["gpu_operator : Delete the namespace"], play.output[-6000:]
+    assert kube.get("/api/v1/namespaces/gpu-operator") is None
     assert run(rehearsal, THREE, gpu_operator_enabled=False).changed == []
