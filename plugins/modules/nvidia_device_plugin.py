@@ -163,6 +163,8 @@ options:
     description:
       - Whether ours takes the place of a device plugin that somebody else installed by NVIDIA's Helm chart, C(eksctl) or a manifest. Its DaemonSet is
         deleted without its pods, which then go node by node, each replaced by ours. No pod that uses a GPU is restarted.
+      - DaemonSets of NVIDIA's other programs with the same selector (feature discovery and MPS of its chart) are deleted before, since they would
+        adopt these pods; what feature discovery there gives to nodes goes with it.
       - What is left of a Helm release is named in a warning. One that a controller or a GitOps tool would put back, MPS, and fewer shares than
         nodes advertise are refused.
       - It also takes over fields of our objects that another tool applies.
