@@ -268,16 +268,30 @@ def test_a_pod_without_a_controller_is_refused_before_anything_is_done(kube: Kub
     assert kube.writes() == []
 
 
-def test_a_pod_without_a_controller_that_comes_meanwhile_stops_the_run_where_it_is(kube: KubeWire) -> None:
+def test_a_pod_without_a_controller_that_comes_meanwhile_stops_the_run_and_its_node_stays_in_service(kube: KubeWire) -> None:
     before, after = wanted(sliced(10)), wanted(MPS5)
     observe(kube, before, nodes=[node("n1", 10)], pods=[pod("old-n1", "n1", before, sliced(10))])
     holders(kube, node_name="n1")
     patched(patched(kube, *slow(after), dry_run=True), *slow(after))
     cordon(kube, "n1", "into MPS").items("/api/v1/pods", [app("bare", "n1", owner=None)], fieldSelector="spec.nodeName=n1")
+    uncordon(kube, "n1")
     result = kube.run(main, params(TO_MPS, drain=True))
     assert "pod shop/bare has no controller" in result["msg"]
-    assert "4 of 8 steps were made; running again goes on from there." in result["msg"]
-    assert result["steps_done"] == 4
+    assert "5 of 8 steps were made; running again goes on from there." in result["msg"]
+    assert result["steps_done"] == 5
+
+
+def test_without_consent_a_pod_that_comes_meanwhile_leaves_its_node_in_service(kube: KubeWire) -> None:
+    """Otherwise the next run would be refused before it could give the node back."""
+    before, after = wanted(sliced(10)), wanted(MPS5)
+    observe(kube, before, nodes=[node("n1", 10)], pods=[pod("old-n1", "n1", before, sliced(10))])
+    holders(kube, node_name="n1")
+    patched(patched(kube, *slow(after), dry_run=True), *slow(after))
+    cordon(kube, "n1", "into MPS").items("/api/v1/pods", [app("late", "n1")], fieldSelector="spec.nodeName=n1")
+    uncordon(kube, "n1")
+    result = kube.run(main, params(TO_MPS))
+    assert "n1: into MPS; holding its GPUs: shop/late" in result["msg"]
+    assert kube.writes()[-1] == ("PATCH", "/api/v1/nodes/n1")
 
 
 def test_a_disruption_budget_that_forbids_it_for_too_long_ends_the_run_in_the_servers_words(kube: KubeWire) -> None:
@@ -373,6 +387,56 @@ def test_an_interrupted_run_goes_on_where_it_stopped(kube: KubeWire) -> None:
         "patch daemonsets.apps",
         "patch daemonsets.apps",
     ]
+
+
+FEWER = {"name": "shared", "sharing": {"strategy": "time_slicing", "replicas": 4}}
+HELD5 = "its pods hold 5 nvidia.com/gpu, of which it will have 4"
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_fewer_shares_go_on_where_a_run_was_ended_after_the_evictions(kube: KubeWire, check_mode: bool) -> None:
+    """n1 was cordoned and its pods have left; nothing but the cordon says that its plugin still waits for a restart."""
+    before, after = wanted(sliced(10)), wanted(sliced(4))
+    old, new = pod("old-n1", "n1", before, sliced(10)), pod("new-n1", "n1", after, sliced(4))
+    groups(kube.cluster()).get(NAMESPACE_PATH, live(manifests.namespace(NAMESPACE)))
+    listed(kube, [live(slow(after)[1], nodes=1)], [live(slow(after)[0])], [old], [cordoned("n1", 10, HELD5)])
+    holders(kube, node_name="n1")
+    if not check_mode:
+        on_node(kube, "n1")
+        deleted(kube, "old-n1")
+        watches(kube, [("MODIFIED", cordoned("n1", 4, HELD5))], (), [("DELETED", old), ("ADDED", new)])
+        uncordon(kube, "n1")
+        patched(kube, made(after)[1]).then(DAEMON_SETS, daemon_sets_of(after, 1))
+    result = kube.run(main, params(FEWER), check_mode=check_mode)
+    assert not result.get("failed"), result
+    assert steps_of(result) == [("delete pods", "old-n1"), ("patch nodes", "n1"), ("patch daemonsets.apps", "nvidia-device-plugin-shared")]
+
+
+def test_a_node_that_does_not_come_right_stays_cordoned_and_stops_no_other(kube: KubeWire, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _self, message: warnings.append(message))
+    plugin = wanted(sliced(4))
+    nodes = [cordoned("n1", 4, HELD5), cordoned("n2", 4, HELD5)]
+    nodes[0]["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+    observe(kube, plugin, nodes=nodes, pods=[pod(f"p-{name}", name, plugin, sliced(4)) for name in ("n1", "n2")])
+    uncordon(kube, "n2")
+    watches(kube)
+    result = kube.run(main, params(FEWER, wait=False, wait_timeout=1))
+    assert not result.get("failed"), result
+    assert kube.writes() == [("PATCH", "/api/v1/nodes/n2")]
+    assert steps_of(result) == [("patch nodes", "n2")]
+    assert [text.partition(":")[0] for text in warnings] == [
+        "Cordoned by an interrupted run, and left so until they share their GPUs as wanted"
+    ]
+    assert "node is not Ready" in warnings[0]
+
+
+def test_mps_does_not_start_under_pods_that_another_plugin_gave_gpus_to(kube: KubeWire) -> None:
+    observe(kube, None, nodes=[node("n1", 1), node("n2", 1)])
+    holders(kube, app("a", "n1"))
+    result = kube.run(main, params(TO_MPS))
+    assert "1 node has to be drained before GPUs are shared in another way:\nn1: into MPS; holding its GPUs: shop/a" in result["msg"]
+    assert kube.writes() == []
 
 
 def test_a_node_that_goes_away_meanwhile_is_left_out(kube: KubeWire) -> None:

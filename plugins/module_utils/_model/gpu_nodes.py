@@ -65,6 +65,7 @@ class Node:
     pods: int | None = None
     annotations: t.Mapping[str, str] = field(default_factory=dict)
     uid: str = ""
+    heartbeat: str = ""
 
     @classmethod
     def from_api(cls, obj: t.Mapping[str, t.Any]) -> Node:
@@ -82,6 +83,7 @@ class Node:
             pods=counts(status.get("allocatable"), "pods").get("pods"),
             annotations=annotations_of(obj),
             uid=obj["metadata"].get("uid", ""),
+            heartbeat=next((item.get("lastHeartbeatTime") or "" for item in status.get("conditions") or () if item["type"] == "Ready"), ""),
         )
 
     @property

@@ -7,13 +7,21 @@
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 from dataclasses import dataclass, replace
 
 from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import DevicePlugin
 from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Catalog, Node
 from ansible_collections.gpuops.eks.plugins.module_utils._model.labels import DEVICE_PLUGIN_CONFIG_LABEL
-from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import Object, is_deleting, is_ready, name_of, namespace_of
+from ansible_collections.gpuops.eks.plugins.module_utils._model.objects import (
+    Object,
+    conditions_of,
+    is_deleting,
+    is_ready,
+    name_of,
+    namespace_of,
+)
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
 from ansible_collections.gpuops.eks.plugins.module_utils._plan.design import Design, Part, component_of, hash_of
 
@@ -21,6 +29,7 @@ _HOPELESS_REASONS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerCo
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff")
 _IMAGE_REFUSALS = ("not found", "denied", "unauthorized", "403 forbidden")
 _RESTARTS = 2  # a container that has ended this often before is not starting up any more
+_REGISTERS = datetime.timedelta(minutes=1)  # a plugin that is ready has registered with the kubelet, and the kubelet has said so
 _DAEMON_SET_TOLERATES = "node.kubernetes.io/"  # the DaemonSet controller adds tolerations for these
 _PROGRAMS = {manifests.MPS_DAEMON: "MPS control daemon", manifests.DEVICE_PLUGIN: "plugin"}
 
@@ -176,7 +185,7 @@ def _rows(plugin: DevicePlugin, part: Part, node: Node, pods: list[Object], cata
     for name in (*shares, *sorted(name for name, count in node.allocatable.items() if count and name not in shares)):
         share, seen = shares.get(name, 0), node.allocatable.get(name, 0)
         expected = 0 if not share else None if gpus is None else share * gpus
-        trouble = of_node if of_node.why else Trouble(why=_mismatch(node, pods, name, share, expected))
+        trouble = of_node if of_node.why else _mismatch(node, pods, name, share, expected)
         rows.append(
             Row(configuration=part.name, node=node.name, resource=name, expected=expected, advertised=seen, trouble=trouble),
         )
@@ -250,20 +259,37 @@ def _is_hopeless(waiting: t.Mapping[str, t.Any], container: t.Mapping[str, t.Any
     return reason in _HOPELESS_REASONS or (reason == "CrashLoopBackOff" and container.get("restartCount", 0) >= _RESTARTS)
 
 
-def _mismatch(node: Node, pods: list[Object], name: str, share: int, expected: int | None) -> str:
-    """Why a resource of a node whose programs run is not what it should be; empty where it is. An old name at 0 is gone."""
+def _mismatch(node: Node, pods: list[Object], name: str, share: int, expected: int | None) -> Trouble:
+    """Why a resource of a node whose programs run is not what it should be; nothing where it is. An old name at 0 is gone."""
     seen, capacity = node.allocatable.get(name, 0), node.capacity.get(name, 0)
     if not share:
-        return f"{name} {seen} is still advertised"
+        return Trouble(why=f"{name} {seen} is still advertised")
     if seen < capacity:
-        pod = next((name_of(pod) for pod in pods if component_of(pod) == manifests.DEVICE_PLUGIN), "")
-        return (
-            f"{capacity - seen} of {capacity} devices are unhealthy (see XID in the log of pod {pod}); "
+        pod = next(pod for pod in pods if component_of(pod) == manifests.DEVICE_PLUGIN)
+        why = (
+            f"{capacity - seen} of {capacity} devices are unhealthy (see XID in the log of pod {name_of(pod)}); "
             "they stay so until that pod restarts: delete it when the GPU is sound"
         )
+        return Trouble(why=why, hopeless=bool(seen) or _reported_since(node, pod))
     if seen != expected if expected is not None else (not seen or seen % share):
-        return "the plugin is ready, the kubelet has not said so yet" if not seen else "the plugin is ready with another number"
-    return ""
+        return Trouble(
+            why="the plugin is ready, the kubelet has not said so yet" if not seen else "the plugin is ready with another number"
+        )
+    return _FINE
+
+
+def _reported_since(node: Node, pod: Object) -> bool:
+    """Whether the kubelet has reported the node well after its plugin was ready. Until then all devices are those of the plugin before,
+    which the kubelet takes for unhealthy from its end to the registration of the next one. Source: Kubernetes, pkg/kubelet/cm/devicemanager.
+    """
+    ready = conditions_of(pod).get("Ready", {}).get("lastTransitionTime")
+    if not ready or not node.heartbeat:
+        return False
+    return _time(node.heartbeat) - _time(ready) >= _REGISTERS
+
+
+def _time(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def _untolerated(plugin: DevicePlugin, node: Node) -> str:

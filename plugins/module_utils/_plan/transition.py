@@ -65,6 +65,11 @@ class Seen:
         """Whether a run of ours has cordoned it and has not come to its end."""
         return drains.CORDON_ANNOTATION in self.node.annotations
 
+    @property
+    def begun(self) -> bool:
+        """Whether it is cordoned by a run that has not come to restart our pods: whoever holds its GPUs, it has to be gone on with."""
+        return self.cordoned and bool(self.daemons or self.plugins)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
@@ -114,8 +119,10 @@ def rollout_faults(params: t.Mapping[str, t.Any]) -> list[Fault]:
 
 def may_need_drain(seen: Seen) -> bool:
     """Whether the node's pods have to be looked at: some ways of sharing give fewer shares, or take all clients' server."""
+    if seen.begun:
+        return True
     if seen.present is None:
-        return bool(seen.daemons)
+        return bool(seen.daemons) or seen.wanted["strategy"] == MPS
     before, after = seen.present["resources"], seen.wanted["resources"]
     return bool(_always(seen)) or any(count > after.get(name, 0) for name, count in before.items())
 
@@ -125,7 +132,7 @@ def moves(nodes: t.Iterable[Seen], pods: t.Mapping[str, t.Sequence[Object]]) -> 
     found = []
     for seen in nodes:
         holders = [pod for pod in pods.get(seen.node.name, ()) if holds(pod, seen)]
-        reasons = _always(seen) + _overbooked(seen, holders)
+        reasons = _always(seen) + _overbooked(seen, holders) + _under_pods(seen, holders) or _begun(seen)
         if reasons:
             found.append(Move(seen=seen, reasons=tuple(reasons), holders=tuple(holders)))
     return sorted(found, key=lambda move: (not move.seen.cordoned, move.node.name))
@@ -158,6 +165,16 @@ def _always(seen: Seen) -> list[str]:
     if (present.get("mig") or None) != (wanted.get("mig") or None):
         found.append(f"MIG {_mig(present)} to {_mig(wanted)}")
     return found
+
+
+def _under_pods(seen: Seen, holders: t.Collection[Object]) -> list[str]:
+    """MPS changes the compute mode under the processes of pods that another plugin, or one that is gone, gave GPUs to."""
+    return ["into MPS"] if holders and seen.present is None and seen.wanted["strategy"] == MPS else []
+
+
+def _begun(seen: Seen) -> list[str]:
+    """What an interrupted run has cordoned the node for; its pods may have left, so that nothing else says so any more."""
+    return [seen.node.annotations[drains.CORDON_ANNOTATION] or "an interrupted run"] if seen.begun else []
 
 
 def _overbooked(seen: Seen, holders: t.Iterable[Object]) -> list[str]:

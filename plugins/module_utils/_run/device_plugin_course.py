@@ -125,11 +125,12 @@ class Course:
         self._plan, size = plan, self._run.params["max_unavailable"]
         try:
             self._do(planning.plan_begin(self._design, self._observed, self._way))
-            self._release()  # first: pods that have to leave another node may have a place there
+            left = self._release()  # first: pods that have to leave another node may have a place there
             for batch in transition.batches(self._way.moves, size):
                 self._move(batch)
             for pods in _foreign_batches(self._design, self._observed, size):
                 self._take(pods)
+            self._release_late(left)
             self._do(planning.plan_end(self._design, self._observed, self._way))
         except Interrupted:
             raise
@@ -215,6 +216,7 @@ class Course:
         on = {move.node.name: Followed(kind=POD, fields=f"spec.nodeName={move.node.name}") for move in batch}
         fresh = [move.with_holders(pods.add(on[move.node.name])) for move in batch]
         if text := transition.refusal(fresh, drain=self._run.params["drain"]):
+            self._uncordon({move.node.name for move in fresh})  # nobody has left it: without consent it stays in service
             raise GpuopsError(text)
         self._do(combine(map(transition.evict, fresh)))
         end = time.monotonic() + self._kube.timeout
@@ -253,11 +255,22 @@ class Course:
         names = {pod["spec"]["nodeName"] for pod in pods}
         self._until(lambda status: status.of(names))
 
-    def _release(self) -> None:
-        """Uncordon what an interrupted run has left so, once it shares its GPUs as wanted."""
-        if names := {node.name for node in _left_cordoned(self._observed, self._way)}:
+    def _release(self) -> set[str]:
+        """Uncordon what an interrupted run has left so and what shares its GPUs as wanted; returns the nodes that do not yet."""
+        names = {node.name for node in _left_cordoned(self._observed, self._way)}
+        wrong = {row.node for row in self.status().of(names) if row.why}
+        self._uncordon(names - wrong)
+        return wrong
+
+    def _release_late(self, names: t.Collection[str]) -> None:
+        """The same for the rest, which has had the time of the other nodes. One that does not come right stops nobody and stays cordoned."""
+        if not names:
+            return
+        try:
             self._until(lambda status: status.of(names))
-            self._uncordon(names)
+        except NodesNotReady as error:
+            self._run.warn(f"Cordoned by an interrupted run, and left so until they share their GPUs as wanted: {error}")
+        self._uncordon(set(names) - {row.node for row in self.status().of(names) if row.why})
 
     def _uncordon(self, names: t.Container[str]) -> None:
         self._do(combine(transition.uncordon(node) for node in self._nodes_now() if node.name in names))

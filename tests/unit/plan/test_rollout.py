@@ -71,10 +71,6 @@ def test_done_when_the_node_advertises_its_gpus_times_the_replicas() -> None:
     [
         (node({"nvidia.com/gpu": 4}), "the plugin is ready with another number"),
         (node({}), "the plugin is ready, the kubelet has not said so yet"),
-        (
-            node({"nvidia.com/gpu": 12}, capacity={"nvidia.com/gpu": 16}),
-            "4 of 16 devices are unhealthy (see XID in the log of pod p); they stay so until that pod restarts: delete it when the GPU is sound",
-        ),
         (node({"nvidia.com/gpu": 16, "nvidia.com/gpu.shared": 16}), "nvidia.com/gpu.shared 16 is still advertised"),
         (node({"nvidia.com/gpu": 16}, ready=False), "node is not Ready"),
     ],
@@ -83,6 +79,28 @@ def test_what_keeps_a_node(seen: Node, why: str) -> None:
     status = look(seen, pod(plugin()))
     assert [row.why for row in status.rows if row.why] == [why]
     assert (status.done, status.hopeless) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("healthy", "heartbeat", "ready_since", "hopeless"),
+    [
+        (12, "", "", True),
+        # All at once is also what the kubelet says from the end of a plugin to the registration of the next one.
+        (0, "", "", False),
+        (0, "2026-01-01T00:00:59Z", "2026-01-01T00:00:00Z", False),
+        (0, "2026-01-01T00:01:00Z", "2026-01-01T00:00:00Z", True),
+        (0, "2026-01-01T00:01:00Z", "", False),
+    ],
+)
+def test_devices_that_are_unhealthy_stay_so(healthy: int, heartbeat: str, ready_since: str, hopeless: bool) -> None:
+    ready = {"type": "Ready", "status": "True", **({"lastTransitionTime": ready_since} if ready_since else {})}
+    broken = node({"nvidia.com/gpu": healthy}, capacity={"nvidia.com/gpu": 16}, heartbeat=heartbeat)
+    status = look(broken, pod(plugin(), {"phase": "Running", "conditions": [ready]}))
+    (row,) = status.rows
+    assert row.why.startswith(
+        f"{16 - healthy} of 16 devices are unhealthy (see XID in the log of pod p); they stay so until that pod restarts"
+    )
+    assert (status.done, status.hopeless) == (False, hopeless)
 
 
 def test_the_old_name_at_zero_is_gone() -> None:

@@ -73,8 +73,11 @@ def pod(name: str = "p", *, count: int = 1, resource: str = GPU, owner: str | No
         (sliced(4), sliced(10), 4, ""),
         (NONE, sliced(10), 1, ""),
         # Nothing runs there yet.
-        (None, mps(5), 5, ""),
+        (None, mps(5), 0, ""),
+        (None, sliced(5), 5, ""),
         (None, MIXED, 5, ""),
+        # Nothing of ours runs there, and pods were given GPUs by another plugin: MPS would start under them.
+        (None, mps(5), 5, "into MPS"),
     ],
 )
 def test_what_needs_a_drain(present: Shares | None, wanted: Shares, held: int, why: str) -> None:
@@ -161,6 +164,20 @@ def test_nodes_of_an_interrupted_run_come_first_and_as_many_as_may_be_unavailabl
     begun = seen(NONE, mps(5), name="z", annotations={"gpuops.eks/cordoned": "into MPS"})
     found = moves([seen(NONE, mps(5), name="b"), seen(NONE, mps(5), name="a"), begun], {})
     assert [[move.node.name for move in batch] for batch in batches(found, 2)] == [["z", "a"], ["b"]]
+
+
+def test_a_node_that_was_cordoned_and_left_by_its_pods_is_still_gone_on_with() -> None:
+    """Nobody holds more than it will have any more, only the cordon says that its plugin waits for its restart."""
+    why, stale = f"its pods hold 5 {GPU}, of which it will have 4", (pod("old", owner="DaemonSet"),)
+    left = seen(sliced(10), sliced(4), plugins=stale, annotations={"gpuops.eks/cordoned": why})
+    nameless = seen(sliced(4), SHARED_NAME, plugins=stale, annotations={"gpuops.eks/cordoned": ""}, name="m")
+    assert [move.why for move in moves([left, nameless], {})] == ["an interrupted run", why]
+    assert may_need_drain(left)
+    assert refusal(moves([left], {}), drain=False) == ""
+    restarted = seen(sliced(4), sliced(4), annotations={"gpuops.eks/cordoned": why})
+    untouched = seen(sliced(10), sliced(4), plugins=stale)
+    assert moves([restarted, untouched], {}) == []
+    assert not may_need_drain(restarted)
 
 
 def test_the_calls_for_a_node() -> None:
