@@ -11,10 +11,15 @@ import typing as t
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpuops.eks.plugins.module_utils._k8s.gateway import Json
-from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin
+from ansible_collections.gpuops.eks.plugins.module_utils._model.device_plugin import Configuration, DevicePlugin, Image
+from ansible_collections.gpuops.eks.plugins.module_utils._model.gpu_nodes import Node
 from ansible_collections.gpuops.eks.plugins.module_utils._model.sharing import Sharing
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import device_plugin_manifests as manifests
 from ansible_collections.gpuops.eks.plugins.module_utils._plan import takeover
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.design import Design
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin import from_other_configurations, in_order
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.device_plugin_observed import Observed
+from ansible_collections.gpuops.eks.plugins.module_utils._plan.transition import moves
 from ansible_collections.gpuops.eks.plugins.modules.nvidia_device_plugin import main
 
 from tests.wire.kube import Events, KubeWire
@@ -387,6 +392,27 @@ def test_an_interrupted_run_goes_on_where_it_stopped(kube: KubeWire) -> None:
         "patch daemonsets.apps",
         "patch daemonsets.apps",
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (MPS5, Sharing(strategy="mps", replicas=5), "both share by MPS, whose control daemons would restart under running pods"),
+        (MPS5, Sharing(), "shares in another way: give b the sharing that shared has"),
+        (sliced(10), Sharing(strategy="time_slicing", replicas=10), ""),
+    ],
+)
+def test_another_configuration_takes_over_without_touching_pods_or_says_what_helps(
+    before: Configuration, after: Sharing, says: str
+) -> None:
+    plugin = DevicePlugin(namespace=NAMESPACE, image=Image(), configurations=(Configuration(name="b", sharing=after),))
+    labels = {"nvidia.com/device-plugin.config": "b", "nvidia.com/gpu.count": "1"}
+    seen = Node(name="n1", labels=labels, annotations={"gpuops.eks/cordoned": "an interrupted run"})
+    pods = mps_node(wanted(before), before, "n1")[: 2 if before is MPS5 else 1]
+    design = Design.of(plugin, feature_discovery=False)
+    found = from_other_configurations(moves(in_order(design, Observed(nodes=(seen,), pods=tuple(pods)), {}), {}))
+    assert len(found) == bool(says)
+    assert all(text.startswith("Configuration b takes over n1 from shared and ") and says in text for text in found)
 
 
 FEWER = {"name": "shared", "sharing": {"strategy": "time_slicing", "replicas": 4}}

@@ -298,16 +298,28 @@ def _seen(part: Part, node: Node, pods: list[Object], catalog: Catalog) -> Seen:
 def from_other_configurations(moves: t.Iterable[Move]) -> list[str]:
     """Why nodes that change their configuration and their sharing at once are refused: all of them would lose their plugin together."""
     found: dict[tuple[str, str], list[str]] = {}
+    mps: set[tuple[str, str]] = set()
     for move in moves:
+        alike = move.seen.present == move.seen.wanted
+        if alike and move.seen.wanted["strategy"] != transition.MPS:
+            continue  # a node of an interrupted run, whose plugin alone restarts
         for pod in (*move.seen.daemons, *move.seen.plugins):
             before = labels_of(pod).get(manifests.INSTANCE_LABEL, "")
             if before != move.seen.configuration:
                 found.setdefault((before, move.seen.configuration), []).append(move.node.name)
-    return [
-        f"Configuration {after} takes over {some(set(nodes))} from {before} and shares in another way: give {after} the sharing that {before} "
-        "has, run, and then change it, so that nodes are drained one by one."
-        for (before, after), nodes in found.items()
-    ]
+                if alike:
+                    mps.add((before, move.seen.configuration))
+    return [_taken_over(before, after, nodes, alike=(before, after) in mps) for (before, after), nodes in found.items()]
+
+
+def _taken_over(before: str, after: str, nodes: t.Iterable[str], *, alike: bool) -> str:
+    taken = f"Configuration {after} takes over {some(set(nodes))} from {before} and "
+    if alike:
+        return (
+            f"{taken}both share by MPS, whose control daemons would restart under running pods on all nodes together: keep the name {before}, or "
+            f"give {before} strategy none first (drain: true, node by node), then change the name, then go back to MPS."
+        )
+    return f"{taken}shares in another way: give {after} the sharing that {before} has, run, and then change it, so that nodes are drained one by one."
 
 
 def planned_result(design: Design) -> dict[str, t.Any]:

@@ -215,8 +215,20 @@ def refusal(found: t.Sequence[Move], *, drain: bool) -> str:
     return (
         f"{count} to be drained before GPUs are shared in another way:\n{listed}\n"
         "Set drain: true to have these pods evicted, node by node (max_unavailable at once), or move them yourself and run again; "
-        "check mode shows every step."
+        "check mode shows every step." + _cut(occupied)
     )
+
+
+def _cut(found: t.Iterable[Move]) -> str:
+    """What a drain does not do: GPUs are cut by user data, before a node joins."""
+    names = sorted(move.node.name for move in found if move.seen.present and _layout(move.seen.present) != _layout(move.seen.wanted))
+    if not names:
+        return ""
+    return f" It does not cut GPUs: of {', '.join(names)} replace first those that have joined before their pool's MIG layout was changed."
+
+
+def _layout(shares: Shares) -> t.Mapping[str, int]:
+    return (shares.get("mig") or {}).get("layout") or {}
 
 
 def _stuck(move: Move) -> list[str]:

@@ -148,6 +148,16 @@ def test_without_consent_nodes_and_pods_are_named_with_what_to_set() -> None:
     assert refusal(found, drain=True) == ""
 
 
+@pytest.mark.parametrize(
+    ("present", "wanted", "says"), [(NONE, MIXED, True), (MIXED, NONE, True), (SINGLE, MIXED, False), (NONE, mps(5), False)]
+)
+def test_a_drain_is_not_said_to_cut_gpus(present: Shares, wanted: Shares, says: bool) -> None:
+    text = refusal(moves([seen(present, wanted)], {"n": [pod(resource=next(iter(present["resources"])))]}), drain=False)
+    cut = "It does not cut GPUs: of n replace first those that have joined before their pool's MIG layout was changed."
+    assert text.endswith(cut) is says
+    assert "Set drain: true" in text
+
+
 def test_nodes_without_pods_on_their_gpus_need_no_consent() -> None:
     assert refusal(moves([seen(NONE, mps(5))], {}), drain=False) == ""
 
