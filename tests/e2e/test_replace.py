@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lab import audit
 from lab.binaries import device_plugin_chart
 from tests.e2e.rehearsal import Play, Rehearsal
 from tests.e2e.test_pools import APPS, GENERAL, nodes_of, until
@@ -25,10 +26,11 @@ SHARED_BY_TEN = {
     "version": "v1",
     "sharing": {"timeSlicing": {"failRequestsGreaterThanOne": True, "resources": [{"name": GPU, "replicas": 10}]}},
 }
+# The chart always has a DaemonSet for MPS too, and here one for feature discovery: all three with one selector.
 # The pool's nodes name the pool in the label that the chart's config-manager reads too, which ends where the name is of no configuration.
 HELM_VALUES = {
     "config": {"default": "default", "map": {name: yaml.safe_dump(SHARED_BY_TEN) for name in ("default", POOL)}},
-    "gfd": {"enabled": False},
+    "gfd": {"enabled": True},
     "nfd": {"enabled": False},
 }
 
@@ -59,14 +61,28 @@ def shares(rehearsal: Rehearsal) -> list[str]:
     return [node["status"]["allocatable"].get(GPU, "0") for node in nodes_of(rehearsal, POOL)]
 
 
-def plugins(rehearsal: Rehearsal) -> set[str]:
-    """The namespaces of pods that run a device plugin."""
+def plugins(rehearsal: Rehearsal, program: str = "nvidia-device-plugin") -> list[tuple[str, str]]:
+    """(namespace, name) of the pods that run a device plugin, or another program of its image."""
     found = rehearsal.kube().call("GET", "/api/v1/pods")["items"]
-    return {
-        pod["metadata"]["namespace"]
+    return [
+        (pod["metadata"]["namespace"], pod["metadata"]["name"])
         for pod in found
-        if any("nvidia-device-plugin" in container.get("command", [""])[0] for container in pod["spec"]["containers"])
-    }
+        if any(program in container.get("command", [""])[0] for container in pod["spec"]["containers"])
+    ]
+
+
+def daemon_sets(rehearsal: Rehearsal) -> list[str]:
+    """Those of the chart."""
+    found = rehearsal.kube().call("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets")["items"]
+    return sorted(obj["metadata"]["name"] for obj in found)
+
+
+def first_deleted_by_a_component(rehearsal: Rehearsal, pods_of_theirs: t.Iterable[tuple[str, str]]) -> list[str]:
+    """Those of these pods whose deletion somebody else than the playbook began, such as a DaemonSet that had adopted them."""
+    logs = sorted(rehearsal.state.audit.glob(f"*-{rehearsal.cluster}.log"))
+    events = [event for path in logs for event in audit.read(path) if (event.verb, event.resource) == ("delete", "pods")]
+    first = {(event.namespace, event.name): event for event in reversed(events)}
+    return [name for namespace, name in pods_of_theirs if first[namespace, name].system]
 
 
 def helm_install(rehearsal: Rehearsal) -> None:
@@ -93,6 +109,12 @@ def test_a_chart_is_refused_by_name(rehearsal: Rehearsal) -> None:
     assert removed.code == 0, removed.output[-3000:]
     helm_install(rehearsal)
     until(lambda: shares(rehearsal) == ["10", "10"], SECONDS, "the chart's plugin serves both nodes", rehearsal)
+    assert daemon_sets(rehearsal) == [
+        "nvdp-nvidia-device-plugin",
+        "nvdp-nvidia-device-plugin-gpu-feature-discovery",
+        "nvdp-nvidia-device-plugin-mps-control-daemon",
+    ]
+    assert len(plugins(rehearsal, "gpu-feature-discovery")) == 2
     rehearsal.kube().call("POST", APPS, app(POOL, GPU, 12))
     until(lambda: len(pods(rehearsal, f"app=app-{POOL}")) == 12, SECONDS, "12 pods run on its shares", rehearsal)
     before = rehearsal.write_count()
@@ -104,6 +126,8 @@ def test_a_chart_is_refused_by_name(rehearsal: Rehearsal) -> None:
 
 
 def test_with_consent_ours_takes_over_and_no_workload_notices(rehearsal: Rehearsal) -> None:
+    theirs = plugins(rehearsal)
+    assert len(theirs) == 2
     working = {pod["metadata"]["uid"] for pod in pods(rehearsal, f"app=app-{POOL}")}
     planned = site(rehearsal, "--check", gpu_sharing_replace=True)
     assert planned.code == 0, planned.output[-6000:]
@@ -111,7 +135,9 @@ def test_with_consent_ours_takes_over_and_no_workload_notices(rehearsal: Rehears
     assert play.code == 0, play.output[-6000:]
     assert [step["action"] for step in play.plan] == [step["action"] for step in planned.plan]
     assert shares(rehearsal) == ["10", "10"]
-    assert plugins(rehearsal) == {"gpuops-nvidia"}
+    assert {namespace for namespace, _name in plugins(rehearsal)} == {"gpuops-nvidia"}
+    assert first_deleted_by_a_component(rehearsal, theirs) == []
+    assert daemon_sets(rehearsal) == []
     assert {pod["metadata"]["uid"] for pod in pods(rehearsal, f"app=app-{POOL}")} == working
 
 
